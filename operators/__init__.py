@@ -1,0 +1,1 @@
+"""pymoo operators for genomes."""
