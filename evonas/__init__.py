@@ -1,3 +1,59 @@
-"""Multi-objective evolutionary search over PyTorch models."""
+"""Multi-objective evolutionary search over quantization widths and channel multipliers of PyTorch models.
+
+The public names are imported when they are first used, so that `import evonas` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evonas.errors import EvonasError
+    from evonas.loop import load_result, resume, search
+    from evonas.objective import Constraint, Objective
+    from evonas.problem import FunctionProblem, Problem
+    from evonas.result import Result
+    from evonas.space import Chain, Gene, SearchSpace
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Chain",
+    "Constraint",
+    "EvonasError",
+    "FunctionProblem",
+    "Gene",
+    "Objective",
+    "Problem",
+    "Result",
+    "SearchSpace",
+    "load_result",
+    "resume",
+    "search",
+]
+
+_HOMES = {
+    "Chain": "evonas.space",
+    "Constraint": "evonas.objective",
+    "EvonasError": "evonas.errors",
+    "FunctionProblem": "evonas.problem",
+    "Gene": "evonas.space",
+    "Objective": "evonas.objective",
+    "Problem": "evonas.problem",
+    "Result": "evonas.result",
+    "SearchSpace": "evonas.space",
+    "load_result": "evonas.loop",
+    "resume": "evonas.loop",
+    "search": "evonas.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'evonas' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

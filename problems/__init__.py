@@ -1,1 +1,82 @@
-"""Problems that ship with evonas."""
+"""Problems that ship with evonas, one a file. Made by name with `load`."""
+
+from __future__ import annotations
+
+if __name__ != "evonas.problems":
+    raise ImportError("import this package as `evonas.problems`; install evonas first (pip install -e .)")
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any
+
+from evonas.errors import EvonasError, InvalidArgument, unknown_name
+from evonas.problem.base import Problem
+
+__all__ = ["PROBLEMS", "load"]
+
+# name -> (module, function that makes it); modules are imported when used
+PROBLEMS: dict[str, tuple[str, str]] = {
+    "digits": ("evonas.problems.digits", "digits"),
+    "digits-ptq": ("evonas.problems.digits", "digits_ptq"),
+}
+
+
+def factory(name: str) -> Callable[..., Problem]:
+    """The function that makes the shipped problem `name`.
+
+    Raises:
+        UnknownName: there is none; the message lists those there are.
+    """
+    if name not in PROBLEMS:
+        raise unknown_name("problem", name, PROBLEMS)
+    module, function = PROBLEMS[name]
+    made: Callable[..., Problem] = getattr(import_module(module), function)
+    return made
+
+
+def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
+    """A shipped problem by name, or one from a user's file as `path/to/file.py:variable`.
+
+    The variable may be a `Problem`, or a function without arguments (or with `options`) that returns one.
+
+    Raises:
+        UnknownName: no such problem, or no such variable in the file.
+        InvalidArgument: the file cannot be imported, or the options do not fit.
+    """
+    path, colon, variable = spec.rpartition(":")
+    found: Any = _from_file(Path(path), variable) if colon and path.endswith(".py") else factory(spec)
+    if isinstance(found, Problem):
+        if options:
+            raise InvalidArgument(f"problem `{spec}` takes no options, got {', '.join(options)}")
+        return found
+    if not callable(found):
+        raise InvalidArgument(f"`{spec}` is a {type(found).__name__}; expected a Problem or a function that returns one")
+    try:
+        inspect.signature(found).bind(**(options or {}))
+    except TypeError as error:
+        raise InvalidArgument(f"options of problem `{spec}` do not fit: {error}") from None
+    problem = found(**(options or {}))
+    if not isinstance(problem, Problem):
+        raise InvalidArgument(f"`{spec}` returned a {type(problem).__name__}; expected a Problem")
+    return problem
+
+
+def _from_file(path: Path, variable: str) -> Any:
+    if not path.is_file():
+        raise InvalidArgument(f"problem file `{path}` does not exist; expected FILE.py:VARIABLE or one of {', '.join(PROBLEMS)}")
+    specification = util.spec_from_file_location(f"evonas_user_{path.stem}", path)
+    assert specification is not None
+    assert specification.loader is not None
+    module = util.module_from_spec(specification)
+    try:
+        specification.loader.exec_module(module)
+    except EvonasError:
+        raise
+    except Exception as error:
+        raise InvalidArgument(f"problem file `{path}` cannot be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, variable):
+        names = [name for name, value in vars(module).items() if isinstance(value, Problem)]
+        raise unknown_name(f"problem in {path}", variable, names)
+    return getattr(module, variable)

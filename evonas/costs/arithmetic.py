@@ -1,0 +1,105 @@
+"""Costs that need no device: parameters, size, MACs, FLOPs, BOPs and average widths.
+
+Every function takes `Plans` (n genomes) and returns one number per genome, float64 array, shape (n,).
+Counts are per sample.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from evonas.plan import Layer, Plans
+from evonas.space import FloatArray, IntArray
+
+__all__ = ["Convention", "average_bitwidth", "bops", "flops", "macs", "memory_density", "parameters", "size"]
+
+Convention = Literal["two", "fvcore"]
+_FLOAT_BITS = 32
+
+
+def _of_kind(plans: Plans, kind: str) -> list[Layer]:
+    return [layer for layer in plans.network.layers if layer.kind == kind]
+
+
+def _biases(plans: Plans) -> IntArray:
+    """Elements of each quantizable layer's bias, shape (n, n_quantizable)."""
+    layers = plans.network.quantizable
+    return plans.outputs(layers) * np.array([layer.bias for layer in layers], dtype=np.int64)
+
+
+def _elements(plans: Plans, kind: str) -> FloatArray:
+    """Output elements of all layers of `kind`, shape (n,)."""
+    layers = _of_kind(plans, kind)
+    positions = np.array([layer.positions for layer in layers], dtype=np.int64)
+    total: FloatArray = (plans.outputs(layers) * positions).sum(axis=1).astype(np.float64)
+    return total
+
+
+def layer_macs(plans: Plans) -> IntArray:
+    """Multiply-accumulates of each quantizable layer, shape (n, n_quantizable)."""
+    layers = plans.network.quantizable
+    return plans.weights(layers) * np.array([layer.positions for layer in layers], dtype=np.int64)
+
+
+def macs(plans: Plans) -> FloatArray:
+    """Multiply-accumulates of the matrix products; the bias is free."""
+    total: FloatArray = layer_macs(plans).sum(axis=1).astype(np.float64)
+    return total
+
+
+def flops(plans: Plans, convention: Convention = "two") -> FloatArray:
+    """Floating-point operations.
+
+    Args:
+        plans: n genomes.
+        convention: `two` counts the multiply and the add of a product apart, two per element of a batch norm
+            in evaluation and one per ReLU. `fvcore` counts as fvcore's FlopCountAnalysis does: a
+            multiply-add is one, a batch norm two per element, ReLU nothing.
+    """
+    normalised = 2.0 * _elements(plans, "batchnorm")
+    if convention == "fvcore":
+        return macs(plans) + normalised
+    return 2.0 * macs(plans) + normalised + _elements(plans, "relu")
+
+
+def bops(plans: Plans) -> FloatArray:
+    """Bit operations: the sum of MACs x data width x weight width (arXiv:1804.10969, without the adders)."""
+    total: FloatArray = (layer_macs(plans).astype(np.float64) * plans.widths["data_in"] * plans.widths["weight"]).sum(
+        axis=1
+    )
+    return total
+
+
+def parameters(plans: Plans) -> FloatArray:
+    """Weights, biases, and two per channel of a batch norm."""
+    layers = plans.network.quantizable
+    norms = 2 * plans.outputs(_of_kind(plans, "batchnorm")).sum(axis=1)
+    total: FloatArray = (plans.weights(layers).sum(axis=1) + _biases(plans).sum(axis=1) + norms).astype(np.float64)
+    return total
+
+
+def layer_bits(plans: Plans) -> IntArray:
+    """Bits of weights and bias of each quantizable layer, shape (n, n_quantizable)."""
+    layers = plans.network.quantizable
+    return plans.weights(layers) * plans.widths["weight"] + _biases(plans) * plans.widths["bias"]
+
+
+def size(plans: Plans) -> FloatArray:
+    """Bits of all parameters at their widths; batch norms in float32. Fixed point has no scales to store."""
+    norms = 2 * _FLOAT_BITS * plans.outputs(_of_kind(plans, "batchnorm")).sum(axis=1)
+    total: FloatArray = (layer_bits(plans).sum(axis=1) + norms).astype(np.float64)
+    return total
+
+
+def average_bitwidth(plans: Plans) -> FloatArray:
+    """Bits of a weight, averaged over the weights of quantizable layers (biases are not counted)."""
+    weights = plans.weights(plans.network.quantizable)
+    mean: FloatArray = (weights * plans.widths["weight"]).sum(axis=1) / weights.sum(axis=1)
+    return mean
+
+
+def memory_density(plans: Plans) -> FloatArray:
+    """32 / average_bitwidth: how many times smaller the weights are than in float32."""
+    return _FLOAT_BITS / average_bitwidth(plans)

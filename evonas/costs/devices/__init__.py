@@ -1,0 +1,1 @@
+"""Device files that ship with evonas: one TOML per device, each number with its source."""

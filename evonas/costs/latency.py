@@ -1,0 +1,154 @@
+"""Latency from a roofline over the plan, for a device described in a small TOML file.
+
+Each layer takes the longer of its arithmetic and its memory traffic, plus a fixed overhead; layers run one
+after another (Williams, Waterman, Patterson 2009, doi:10.1145/1498765.1498785).
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evonas.costs.arithmetic import layer_bits, layer_macs
+from evonas.errors import InvalidArgument, unknown_name
+from evonas.plan import Plans
+from evonas.space import FloatArray
+
+__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "layer_latency", "latency", "load_device"]
+
+DEFAULT_DEVICE = "pynq-z1"
+_FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a roofline needs to know.
+
+    Args:
+        name: the name of the file without its suffix.
+        title: what the device is.
+        mac_per_second: peak multiply-accumulates per second by operand width in bits, ascending.
+        memory_bandwidth: bytes per second.
+        layer_overhead: seconds a layer costs however small it is.
+        sources: where each number is from.
+    """
+
+    name: str
+    title: str
+    mac_per_second: tuple[tuple[int, float], ...]
+    memory_bandwidth: float
+    layer_overhead: float
+    sources: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def peak(self, widths: np.ndarray) -> FloatArray:
+        """MAC/s for operands of `widths` bits (any shape): the peak of the narrowest width that holds them.
+
+        Raises:
+            InvalidArgument: an operand wider than anything the device can multiply.
+        """
+        known = np.array([width for width, _ in self.mac_per_second])
+        peaks = np.array([peak for _, peak in self.mac_per_second])
+        place = np.searchsorted(known, widths)
+        if widths.size and int(place.max()) == len(known):
+            raise InvalidArgument(
+                f"device `{self.name}` has no peak for {int(widths.max())}-bit operands (it has "
+                f"{', '.join(map(str, known))}); use narrower formats or another device"
+            )
+        found: FloatArray = peaks[place]
+        return found
+
+
+def device_names() -> list[str]:
+    """Names of the devices that ship with evonas."""
+    folder = resources.files("evonas.costs.devices")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_device(name: str) -> Device:
+    """A shipped device by name, or one from a `.toml` file by path.
+
+    Raises:
+        UnknownName: neither a shipped name nor a file.
+        InvalidArgument: the file does not parse, or a number is missing or not positive.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise InvalidArgument(f"device file `{name}` does not exist; give a TOML file or one of {', '.join(device_names())}")
+        return _parse(path.stem, name, path.read_text(encoding="utf-8", errors="replace"))
+    if name not in device_names():
+        raise unknown_name("device", name, device_names())
+    text = (resources.files("evonas.costs.devices") / f"{name}.toml").read_text(encoding="utf-8")
+    return _parse(name, name, text)
+
+
+def _parse(name: str, origin: str, text: str) -> Device:
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgument(f"device file `{origin}` is not TOML: {error}") from None
+    known = {"title", "mac_per_second", "memory_bandwidth", "layer_overhead", "sources"}
+    for key in content:
+        if key not in known:
+            raise unknown_name(f"key in device file `{origin}`", key, sorted(known))
+    peaks = content.get("mac_per_second")
+    if not isinstance(peaks, dict) or not peaks:
+        raise InvalidArgument(f"device file `{origin}` needs a table [mac_per_second] of width = MAC/s, it has none")
+    for width in peaks:
+        if not width.isdecimal() or int(width) < 1:
+            raise InvalidArgument(f"device file `{origin}`: `mac_per_second.{width}` is not a width in bits; expected 1 or more")
+    return Device(
+        name,
+        str(content.get("title", name)),
+        tuple(sorted((int(w), _number(origin, peaks, w, "mac_per_second.")) for w in peaks)),
+        _number(origin, content, "memory_bandwidth"),
+        _number(origin, content, "layer_overhead", zero=True),
+        {str(key): str(value) for key, value in content.get("sources", {}).items()},
+    )
+
+
+def _number(origin: str, table: Mapping[str, Any], key: str, prefix: str = "", zero: bool = False) -> float:
+    if key not in table:
+        raise InvalidArgument(f"device file `{origin}` has no `{prefix}{key}`; expected a number")
+    value = table[key]
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or value < 0 or (value == 0 and not zero):
+        raise InvalidArgument(f"device file `{origin}`: `{prefix}{key}` must be a positive number, got {value!r}")
+    return float(value)
+
+
+def layer_latency(plans: Plans, device: Device) -> dict[str, FloatArray]:
+    """Seconds of each quantizable layer by term (`compute`, `memory`, `overhead`), each (n, n_quantizable).
+
+    A layer reads its weights, bias and inputs at their widths, and writes its outputs at the data width of
+    the layer after it, the last one in float32. Element-wise layers are taken as fused.
+    """
+    layers = plans.network.quantizable
+    data, weight = plans.widths["data_in"], plans.widths["weight"]
+    written = np.concatenate([data[:, 1:], np.full((plans.n, 1), _FLOAT_BITS)], axis=1)
+    read_positions = np.array([layer.input_positions for layer in layers])
+    positions = np.array([layer.positions for layer in layers])
+    bits = (
+        layer_bits(plans)
+        + plans.inputs(layers) * read_positions * data
+        + plans.outputs(layers) * positions * written
+    )
+    return {
+        "compute": layer_macs(plans) / device.peak(np.maximum(data, weight)),
+        "memory": bits / 8.0 / device.memory_bandwidth,
+        "overhead": np.full(bits.shape, device.layer_overhead),
+    }
+
+
+def latency(plans: Plans, device: Device) -> FloatArray:
+    """Modelled seconds for one sample, shape (n,)."""
+    terms = layer_latency(plans, device)
+    total: FloatArray = (np.maximum(terms["compute"], terms["memory"]) + terms["overhead"]).sum(axis=1)
+    return total

@@ -1,0 +1,250 @@
+"""The task of a search, and the evaluation of genomes under it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from evonas.errors import EvaluationError, InvalidArgument
+from evonas.objective import Constraint, Objective, minimised
+from evonas.problem.base import Problem
+from evonas.space import BoolArray, FloatArray, IntArray, SearchSpace, extremes
+
+__all__ = ["Evaluation", "Status", "Task", "evaluate"]
+
+Status = Literal["ok", "failed", "infeasible"]
+
+_ENUMERABLE = 5_000_000  # spaces up to here are enumerated to prove that a constraint cannot be met
+_PROBE = 4096  # random genomes that show whether an objective varies and whether constraints can be met
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of one genome.
+
+    Args:
+        number: position in the run, from 0.
+        genome: one index per gene.
+        values: objective name to value, in users' directions; only the exact ones unless status is ok.
+        status: `ok`, `failed` (raised, or a score was not finite), or `infeasible` (over an exact constraint, so
+            that it was not evaluated).
+        seconds: that the evaluation took.
+        error: what went wrong, when failed.
+    """
+
+    number: int
+    genome: tuple[int, ...]
+    values: Mapping[str, float]
+    status: Status = "ok"
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Smallest and largest value of each exact objective over the space; proved when it was enumerated."""
+
+    lowest: Mapping[str, float]
+    highest: Mapping[str, float]
+    proved: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """A problem with the objectives and constraints of one search.
+
+    Samplers get the task: they may ask it for exact objectives and for the exact constraints at any time, but
+    never for a measured value.
+
+    Args:
+        problem: what is searched.
+        objectives: those that span the front; each varies over the space.
+        constraints: limits on any of the problem's objectives.
+        dropped: objectives asked for that cannot vary over the space, with their one value.
+    """
+
+    problem: Problem
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...] = ()
+    dropped: tuple[tuple[Objective, float], ...] = ()
+    bounds: Bounds = field(default_factory=lambda: Bounds({}, {}, True), compare=False)
+
+    @classmethod
+    def make(
+        cls, problem: Problem, objectives: Sequence[str] | None = None, constraints: Sequence[Constraint] = ()
+    ) -> Task:
+        """Choose objectives by name (the problem's defaults when None) and check that a search makes sense.
+
+        Raises:
+            UnknownName: an objective that the problem does not have.
+            InvalidArgument: no objectives left, one named twice, or constraints that no genome can meet.
+        """
+        names = list(problem.default_objectives if objectives is None else objectives)
+        if not names:
+            raise InvalidArgument("`objectives` is empty; name at least one")
+        if len(set(names)) != len(names):
+            raise InvalidArgument(f"`objectives` names one twice: {', '.join(names)}")
+        chosen = [problem.objective(name) for name in names]
+        bounds = _bounds(problem)
+        fixed = {name for name in bounds.lowest if bounds.lowest[name] == bounds.highest[name]}
+        varying = tuple(objective for objective in chosen if objective.name not in fixed)
+        if not varying:
+            raise InvalidArgument(f"none of the objectives {', '.join(names)} varies over this space; choose another")
+        dropped = tuple((objective, bounds.lowest[objective.name]) for objective in chosen if objective.name in fixed)
+        task = cls(problem, varying, tuple(constraints), dropped, bounds)
+        _require_feasible(task)
+        return task
+
+    @property
+    def space(self) -> SearchSpace:
+        """The problem's space."""
+        return self.problem.space
+
+    @property
+    def exact_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints that need no evaluation."""
+        return tuple(constraint for constraint in self.constraints if constraint.objective.exact)
+
+    @property
+    def measured_constraints(self) -> tuple[Constraint, ...]:
+        """The constraints on what must be evaluated."""
+        return tuple(constraint for constraint in self.constraints if not constraint.objective.exact)
+
+    def exact_violations(self, genomes: IntArray) -> FloatArray:
+        """How far genomes (n, n_genes) are past each exact constraint, shape (n, k); <= 0 is met."""
+        values = self.problem.exact_values(genomes)
+        columns = {objective.name: i for i, objective in enumerate(self.problem.exact)}
+        parts = [c.violation(values[:, columns[c.objective.name]]) for c in self.exact_constraints]
+        return np.stack(parts, axis=1) if parts else np.zeros((len(genomes), 0))
+
+    def feasible(self, genomes: IntArray) -> BoolArray:
+        """Which genomes (n, n_genes) meet every exact constraint, shape (n,)."""
+        if not self.exact_constraints:
+            return np.ones(len(genomes), dtype=np.bool_)
+        met: BoolArray = (self.exact_violations(genomes) <= 0).all(axis=1)
+        return met
+
+    def minimised(self, evaluations: Sequence[Evaluation]) -> FloatArray:
+        """The front's objectives of evaluations that are ok, to be minimised, shape (n, n_objectives)."""
+        rows = [[evaluation.values[objective.name] for objective in self.objectives] for evaluation in evaluations]
+        return minimised(np.array(rows, dtype=np.float64).reshape(-1, len(self.objectives)), self.objectives)
+
+    def violations(self, evaluations: Sequence[Evaluation]) -> FloatArray:
+        """How far evaluations that are ok are past each measured constraint, shape (n, k); <= 0 is met."""
+        constraints = self.measured_constraints
+        rows = [
+            [float(c.violation(np.float64(evaluation.values[c.objective.name]))) for c in constraints]  # type: ignore[arg-type]
+            for evaluation in evaluations
+        ]
+        return np.array(rows, dtype=np.float64).reshape(len(evaluations), len(constraints))
+
+
+def _bounds(problem: Problem) -> Bounds:
+    """Range of every exact objective: enumerated when the space is small, explored otherwise."""
+    names = [objective.name for objective in problem.exact]
+    if not names:
+        return Bounds({}, {}, True)
+    low, high, proved = extremes(problem.space, problem.exact_values, np.random.default_rng(0), _PROBE)
+    return Bounds(dict(zip(names, low.tolist(), strict=True)), dict(zip(names, high.tolist(), strict=True)), proved)
+
+
+def _require_feasible(task: Task) -> None:
+    """Raise if no genome meets the constraints: which one, and how far it could be met."""
+    for constraint in task.constraints:
+        bounds = constraint.objective.bounds
+        if bounds and (constraint.limit > bounds[1] if constraint.at_least else constraint.limit < bounds[0]):
+            raise InvalidArgument(
+                f"no genome can meet {constraint.text}: {constraint.objective.name} is always "
+                f"{constraint.objective.format(bounds[0])} to {constraint.objective.format(bounds[1])}"
+            )
+    if not task.exact_constraints:
+        return
+    probes = np.concatenate([task.space.corners(), task.space.sample(_PROBE, np.random.default_rng(0))])
+    if task.feasible(probes).any():
+        return
+    problem = task.problem
+    low, high, proved = extremes(task.space, problem.exact_values, np.random.default_rng(0), _ENUMERABLE)
+    columns = {objective.name: i for i, objective in enumerate(problem.exact)}
+    for constraint in task.exact_constraints:
+        best = (high if constraint.at_least else low)[columns[constraint.objective.name]]
+        if constraint.violation(np.array([best]))[0] > 0:
+            extreme = "largest" if constraint.at_least else "smallest"
+            raise InvalidArgument(
+                f"no genome {'can meet' if proved else 'found that meets'} {constraint.text}: the {extreme} possible "
+                f"{constraint.objective.name} is {constraint.objective.format(float(best))}"
+            )
+    if proved and not any(task.feasible(chunk).any() for chunk in task.space.chunks()):
+        limits = " and ".join(constraint.text for constraint in task.exact_constraints)
+        raise InvalidArgument(f"no genome meets {limits} at once; each can be met alone, so loosen one of them")
+
+
+def evaluate(task: Task, genomes: IntArray, first: int) -> list[Evaluation]:
+    """Evaluate genomes (n, n_genes), numbered from `first`.
+
+    Exact objectives come from the genome. A genome over an exact constraint is not evaluated. What the problem
+    raises, and scores that are not finite, make a failed evaluation with their text.
+
+    Raises:
+        EvaluationError: the problem returned the wrong count or names of scores.
+    """
+    exact = task.problem.exact_values(genomes)
+    names = [objective.name for objective in task.problem.exact]
+    feasible = task.feasible(genomes)
+    found = []
+    for i, genome in enumerate(genomes):
+        values = dict(zip(names, exact[i].tolist(), strict=True))
+        number, key = first + i, tuple(int(gene) for gene in genome)
+        if not feasible[i]:
+            found.append(Evaluation(number, key, values, "infeasible"))
+            continue
+        start = time.perf_counter()
+        scores, error = _scores(task.problem, genome)
+        seconds = time.perf_counter() - start
+        status: Status = "failed" if error else "ok"
+        found.append(Evaluation(number, key, values | scores, status, seconds, error))
+    return found
+
+
+def _scores(problem: Problem, genome: IntArray) -> tuple[dict[str, float], str]:
+    """Measured values of one genome, and the text of what went wrong."""
+    try:
+        returned = problem.evaluate(genome[None])
+    except EvaluationError:
+        raise
+    except Exception as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        return {}, f"{type(error).__name__}: {first_line}".removesuffix(": ")
+    scores = _checked(problem, returned)
+    broken = [name for name, value in scores.items() if not math.isfinite(value)]
+    if broken:
+        return {}, f"{broken[0]} is {scores[broken[0]]}"
+    return scores, ""
+
+
+def _checked(problem: Problem, returned: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The one mapping that `evaluate` returned, with exactly the measured names."""
+    names = [objective.name for objective in problem.measured]
+    try:
+        count = len(returned)
+    except TypeError:
+        count = -1
+    if count != 1 or isinstance(returned, Mapping):
+        got = "a mapping" if isinstance(returned, Mapping) else f"{count} results" if count >= 0 else type(returned).__name__
+        raise EvaluationError(f"problem `{problem.name}`: evaluate returned {got} for 1 genome; expected a list of 1 mapping")
+    scores = returned[0]
+    if not isinstance(scores, Mapping) or set(scores) != set(names):
+        got = ", ".join(map(str, scores)) if isinstance(scores, Mapping) else type(scores).__name__
+        raise EvaluationError(
+            f"problem `{problem.name}`: evaluate returned the scores {got or 'none'}; expected exactly {', '.join(names)}"
+        )
+    try:
+        return {name: float(scores[name]) for name in names}
+    except (TypeError, ValueError):
+        raise EvaluationError(
+            f"problem `{problem.name}`: evaluate returned a score that is not a number; expected one for each of {', '.join(names)}"
+        ) from None

@@ -1,0 +1,107 @@
+"""What is searched: a space, objectives, and a way to evaluate a genome."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evonas.errors import InvalidArgument, unknown_name
+from evonas.objective import Objective
+from evonas.space import FloatArray, IntArray, SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Estimate", "Problem"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Problem(ABC):
+    """A search problem. Subclasses set the attributes and implement `exact_values` and `evaluate`.
+
+    Attributes:
+        name: what the command line and the run directory call it.
+        space: the genomes.
+        objectives: all that the problem can compute, exact and measured.
+        default_objectives: names of those searched unless others are asked for.
+        options: the keyword arguments that rebuild this problem, as JSON can hold them.
+    """
+
+    name: str
+    space: SearchSpace
+    objectives: tuple[Objective, ...]
+    default_objectives: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    @property
+    def exact(self) -> tuple[Objective, ...]:
+        """The objectives that follow from the genome alone."""
+        return tuple(objective for objective in self.objectives if objective.exact)
+
+    @property
+    def measured(self) -> tuple[Objective, ...]:
+        """The objectives that must be evaluated."""
+        return tuple(objective for objective in self.objectives if not objective.exact)
+
+    def objective(self, name: str) -> Objective:
+        """The objective of that name.
+
+        Raises:
+            UnknownName: there is none; the message lists those there are.
+        """
+        for objective in self.objectives:
+            if objective.name == name:
+                return objective
+        raise unknown_name("objective", name, [objective.name for objective in self.objectives])
+
+    def exact_values(self, genomes: IntArray) -> FloatArray:
+        """The exact objectives, in the order of `exact`, shape (n, n_exact), of genomes (n, n_genes)."""
+        return np.zeros((len(genomes), 0))
+
+    @abstractmethod
+    def evaluate(self, genomes: IntArray) -> Sequence[Mapping[str, float]]:
+        """The measured objectives by name, one mapping per genome, for genomes (n, n_genes).
+
+        Must not depend on what was evaluated before, nor on the other genomes of the call. May raise: the
+        genome is then recorded as failed, with the text.
+        """
+
+    def test(self, genome: IntArray) -> dict[str, Estimate]:
+        """Measured objectives on data that the search never sees; empty where there is none."""
+        return {}
+
+    def model(self, genome: IntArray) -> nn.Module:
+        """A stand-alone module for one genome (n_genes,).
+
+        Raises:
+            InvalidArgument: the problem has no models.
+        """
+        raise InvalidArgument(f"problem `{self.name}` has no models to return")
+
+    def describe(self, genome: IntArray) -> str:
+        """One genome (n_genes,) in short form, for a table."""
+        return " ".join(f"{name}={label}" for name, label in self.space.labels(genome).items())
+
+    def details(self, genome: IntArray) -> list[dict[str, Any]]:
+        """One genome (n_genes,) gene by gene or layer by layer: one dictionary a row of a table."""
+        return [{"gene": name, "choice": label} for name, label in self.space.labels(genome).items()]
+
+    def keep_in(self, directory: Path) -> None:
+        """Keep whatever was expensive to make (trained weights) in `directory` from now on."""
+
+    def summary(self) -> list[str]:
+        """Lines that a person should read before a search: data, float accuracy, assumptions."""
+        return []

@@ -1,0 +1,161 @@
+"""Problems about a classifier: formats and channels of its layers against accuracy and cost."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evonas import costs
+from evonas.objective import Objective
+from evonas.plan import PlanSpace
+from evonas.problem.base import Estimate, Problem
+from evonas.quantize import PostTraining, single_thread
+from evonas.space import FloatArray, IntArray
+from evonas.training import WeightStore
+
+__all__ = ["NetworkProblem", "Split"]
+
+_CHUNK = 65_536  # genomes whose costs are computed at once, which bounds memory
+_KEPT_NETWORKS = 64  # channel configurations whose trained networks stay in memory
+
+MEASURED = (
+    Objective("accuracy", "fraction", maximise=True, bounds=(0.0, 1.0), note="share of correct answers"),
+    Objective("loss", "nats", note="mean cross entropy"),
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs, shape (n, ...), and class indices, shape (n,)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+class NetworkProblem(Problem):
+    """A classifier whose formats and channels are searched; quantization is post-training.
+
+    Subclasses say how a network with given channel counts is made (`trained`) and what its data is.
+
+    Args:
+        plan_space: genes and the network they drive.
+        device: name or TOML file of the device whose latency is modelled.
+    """
+
+    validation: Split
+    test_split: Split
+    calibration: Tensor
+    classes: int
+
+    def __init__(self, plan_space: PlanSpace, *, device: str) -> None:
+        self.plan_space = plan_space
+        self.space = plan_space.space
+        self.device = costs.load_device(device)
+        self.objectives = (*MEASURED, *costs.OBJECTIVES)
+        self.default_objectives = ("accuracy", "latency", "size", "flops")
+        self.weights = WeightStore()
+        self._networks: OrderedDict[tuple[tuple[str, int], ...], PostTraining] = OrderedDict()
+        self.exact_values(self.space.corners())  # a device that cannot run the widest plan is refused here
+
+    @abstractmethod
+    def trained(self, channels: Mapping[str, int]) -> nn.Module:
+        """The trained float network with these counts per chain, in evaluation mode; the same every time."""
+
+    def keep_in(self, directory: Path) -> None:
+        """Keep trained weights in `directory`/weights."""
+        self.weights.keep_in(directory / "weights")
+
+    def exact_values(self, genomes: IntArray) -> FloatArray:
+        """All costs of genomes (n, n_genes), shape (n, n_exact); no module is built."""
+        names = [objective.name for objective in self.exact]
+        result = np.empty((len(genomes), len(names)))
+        for start in range(0, len(genomes), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            plans = self.plan_space.plans(genomes[rows])
+            for column, name in enumerate(names):
+                result[rows, column] = costs.cost(name, plans, self.device)
+        return result
+
+    def network(self, genome: IntArray) -> PostTraining:
+        """The trained network with the channels of `genome` (n_genes,), ready to run under any formats."""
+        key = self.plan_space.plan(genome).channels
+        if key not in self._networks:
+            self._networks[key] = PostTraining(self.trained(dict(key)), self.calibration)
+            if len(self._networks) > _KEPT_NETWORKS:
+                self._networks.popitem(last=False)
+        self._networks.move_to_end(key)
+        return self._networks[key]
+
+    def evaluate(self, genomes: IntArray) -> list[dict[str, float]]:
+        """Accuracy and loss on the validation split, for genomes (n, n_genes)."""
+        from torchmetrics.functional.classification import multiclass_accuracy
+
+        scores = []
+        for genome in genomes:
+            logits = self.logits(genome, self.validation.inputs)
+            accuracy = multiclass_accuracy(
+                logits, self.validation.targets, num_classes=self.classes, average="micro", validate_args=False
+            )
+            loss = nn.functional.cross_entropy(logits, self.validation.targets)
+            scores.append({"accuracy": float(accuracy), "loss": float(loss)})
+        return scores
+
+    def logits(self, genome: IntArray, inputs: Tensor) -> Tensor:
+        """What the network of `genome` (n_genes,) returns for `inputs` (n, ...): logits (n, classes).
+
+        Raises:
+            FloatingPointError: an output is not finite.
+        """
+        network = self.network(genome)
+        with single_thread():
+            logits = network.forward(self.plan_space.plan(genome), inputs)
+        if not bool(torch.isfinite(logits).all()):
+            raise FloatingPointError("the network's output is not finite")
+        return logits
+
+    def test(self, genome: IntArray) -> dict[str, Estimate]:
+        """Accuracy on the test split, with its Wilson interval."""
+        logits = self.logits(genome, self.test_split.inputs)
+        return {"accuracy": self.share(logits.argmax(1) == self.test_split.targets)}
+
+    @staticmethod
+    def share(correct: Tensor) -> Estimate:
+        """The share of True in `correct`, shape (n,), with its 95 % Wilson interval (Wilson 1927)."""
+        from scipy.stats import binomtest
+
+        interval = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
+        return Estimate(float(correct.float().mean()), float(interval.low), float(interval.high))
+
+    def model(self, genome: IntArray) -> nn.Module:
+        """A stand-alone module with the plan of `genome` (n_genes,) applied: same outputs, bit for bit."""
+        return self.network(genome).module(self.plan_space.plan(genome))
+
+    def describe(self, genome: IntArray) -> str:
+        """`fc1 w4 a8 · fc2 w3 a4 · fc3 w4 a4 | x0.5 x1`."""
+        return self.plan_space.plan(genome).short
+
+    def details(self, genome: IntArray) -> list[dict[str, Any]]:
+        """One row a layer: concrete formats, channels, costs, and what bounds its latency."""
+        plans = self.plan_space.plans(genome[None])
+        terms = costs.layer_latency(plans, self.device)
+        rows = self.network(genome).concrete_plan(self.plan_space.plan(genome))
+        layers = plans.network.quantizable
+        weights = plans.weights(layers)[0]
+        for i, row in enumerate(rows):
+            compute, memory, overhead = (float(terms[name][0, i]) for name in ("compute", "memory", "overhead"))
+            roof = max(compute, memory)
+            row["weights"] = int(weights[i])
+            row["latency"] = (roof + overhead) * 1e6
+            row["bound by"] = "overhead" if overhead >= roof else "compute" if compute >= memory else "memory"
+        return rows

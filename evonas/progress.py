@@ -1,0 +1,87 @@
+"""How far a search is: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from evonas.pareto import Archive
+
+__all__ = ["Progress"]
+
+_LINES = 10  # plain lines over a whole run
+_REFRESH = 0.25  # seconds between two updates of the bar
+
+
+class Progress:
+    """Shows evaluations, rate, time left, size of the front and its hypervolume on stderr.
+
+    Args:
+        total: evaluations in the budget.
+        shown: `bar`, `lines` or `none`; when None, a bar if stderr is a terminal and nothing otherwise.
+    """
+
+    def __init__(self, total: int, shown: str | None = None) -> None:
+        self.total = total
+        self.shown = shown or ("bar" if sys.stderr.isatty() else "none")
+        self._bar: Any = None
+        self._task: Any = None
+        self._start = time.perf_counter()
+        self._first: int | None = None
+        self._last = 0.0
+        self._line = 0
+
+    def __enter__(self) -> Self:
+        if self.shown == "bar":
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("searching"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("front {task.fields[front]}  hypervolume {task.fields[hypervolume]}"),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self.total, rate="", front="0", hypervolume="-")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, archive: Archive) -> None:
+        """Tell that one more evaluation is in."""
+        if self.shown == "none":
+            return
+        done, now = archive.spent, time.perf_counter()
+        if self._first is None:
+            self._first = done - 1
+        rate = (done - self._first) / max(now - self._start, 1e-9)
+        last = done >= self.total
+        if self.shown == "bar" and (last or now - self._last >= _REFRESH):
+            self._last = now
+            self._bar.update(
+                self._task,
+                completed=done,
+                rate=f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s",
+                front=str(len(archive.front)),
+                hypervolume=f"{archive.hypervolume():.4f}",
+            )
+        elif self.shown == "lines" and (last or done * _LINES // self.total > self._line):
+            self._line = done * _LINES // self.total
+            left = (self.total - done) / max(rate, 1e-9)
+            print(
+                f"{done}/{self.total} evaluations, {rate:.1f}/s, {left:.0f} s left, "
+                f"front {len(archive.front)}, hypervolume {archive.hypervolume():.4f}",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,0 +1,170 @@
+"""Run a trained model under a plan, without ever touching the model.
+
+The model's weights are quantized once per (tensor, format) and kept; a forward pass picks the ones its plan
+names. So the value of a candidate cannot depend on what ran before it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+
+from evonas.errors import InvalidArgument
+from evonas.formats import Format
+from evonas.plan import LayerPlan, Plan
+
+__all__ = ["PostTraining", "Quantizer", "single_thread"]
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """One torch thread inside the block: faster for small networks, and sums in one fixed order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Quantizer(nn.Module):
+    """A module that rounds its input to a concrete format."""
+
+    def __init__(self, fmt: Format) -> None:
+        super().__init__()
+        fmt.require_concrete()
+        self.format = fmt
+
+    def forward(self, values: Tensor) -> Tensor:
+        """`values` (any shape) on the format's grid."""
+        return self.format.quantize(values)
+
+    def extra_repr(self) -> str:
+        """The format's spec."""
+        return self.format.spec
+
+
+class PostTraining:
+    """Post-training quantization of one trained model.
+
+    Args:
+        model: a module that torch.fx can trace, in evaluation mode. It is never modified.
+        calibration: inputs, shape (n, ...), from which formats that are not concrete get their scales; what each
+            layer sees is taken from the float model, so that no layer's format depends on another's.
+
+    Raises:
+        InvalidArgument: the model is in training mode.
+    """
+
+    def __init__(self, model: nn.Module, calibration: Tensor) -> None:
+        if model.training:
+            raise InvalidArgument("`model` is in training mode; call `model.eval()` first")
+        self.graph = torch.fx.symbolic_trace(model)
+        self._calibration = calibration
+        self._seen: dict[str, Tensor] = {}
+        self._formats: dict[tuple[str, Format], Format] = {}
+        self._tensors: dict[tuple[str, Format], Tensor] = {}
+
+    def forward(self, plan: Plan, inputs: Tensor) -> Tensor:
+        """What the model under `plan` returns for `inputs`, shape (n, ...)."""
+        layers = {layer.layer.name: layer for layer in plan.layers}
+        with torch.no_grad():
+            output: Tensor = _Runner(self, layers).run(inputs)
+        return output
+
+    def module(self, plan: Plan) -> torch.fx.GraphModule:
+        """A stand-alone module with `plan` applied; its outputs are bit for bit those of `forward`."""
+        result = copy.deepcopy(self.graph)
+        chosen = {layer.layer.name: layer for layer in plan.layers}
+        for node in list(result.graph.nodes):
+            if node.op != "call_module" or node.target not in chosen:
+                continue
+            name, layer = str(node.target), chosen[str(node.target)]
+            rounding = f"{name.replace('.', '_')}_data_in"
+            result.add_submodule(rounding, Quantizer(self.concrete(f"{name}.data_in", layer.data_in)))
+            with result.graph.inserting_before(node):
+                node.args = (result.graph.call_module(rounding, (node.args[0],)), *node.args[1:])
+            module = result.get_submodule(name)
+            for parameter, value in self.parameters_of(layer).items():
+                setattr(module, parameter, nn.Parameter(value.clone()))
+        result.recompile()
+        return result
+
+    def concrete(self, slot: str, fmt: Format) -> Format:
+        """`fmt` with whatever it leaves to calibration chosen from the tensor in `slot` (`fc1.weight`)."""
+        if fmt.concrete:
+            return fmt
+        key = (slot, fmt)
+        if key not in self._formats:
+            self._formats[key] = fmt.calibrate(self._tensor(slot))
+        return self._formats[key]
+
+    def concrete_plan(self, plan: Plan) -> list[dict[str, Any]]:
+        """The plan layer by layer, with concrete formats: one dictionary a layer, values are specs and counts."""
+        rows = []
+        for layer in plan.layers:
+            name = layer.layer.name
+            slots = {"data_in": layer.data_in, "weight": layer.weight, "bias": layer.bias}
+            if not layer.layer.bias:
+                del slots["bias"]
+            specs = {slot: self.concrete(f"{name}.{slot}", fmt).spec for slot, fmt in slots.items()}
+            rows.append({"layer": name, "inputs": layer.inputs, "outputs": layer.outputs, **specs})
+        return rows
+
+    def parameters_of(self, layer: LayerPlan) -> dict[str, Tensor]:
+        """The quantized `weight` and, where there is one, `bias` of one layer."""
+        found = {"weight": self._quantized(f"{layer.layer.name}.weight", layer.weight)}
+        if layer.layer.bias:
+            found["bias"] = self._quantized(f"{layer.layer.name}.bias", layer.bias)
+        return found
+
+    def _quantized(self, slot: str, fmt: Format) -> Tensor:
+        key = (slot, fmt)
+        if key not in self._tensors:
+            self._tensors[key] = self.concrete(slot, fmt).quantize(self._tensor(slot))
+        return self._tensors[key]
+
+    def _tensor(self, slot: str) -> Tensor:
+        layer, _, kind = slot.rpartition(".")
+        if kind != "data_in":
+            return self.graph.get_parameter(slot).detach()
+        if not self._seen:
+            with torch.no_grad():
+                _Recorder(self.graph, self._seen).run(self._calibration)
+        return self._seen[layer]
+
+
+class _Recorder(torch.fx.Interpreter):
+    """Keeps what each leaf module receives."""
+
+    def __init__(self, graph: torch.fx.GraphModule, seen: dict[str, Tensor]) -> None:
+        super().__init__(graph)
+        self._seen = seen
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._seen[str(target)] = args[0]
+        return super().call_module(target, args, kwargs)
+
+
+class _Runner(torch.fx.Interpreter):
+    """Runs the graph with the weights and data formats that a plan names."""
+
+    def __init__(self, quantized: PostTraining, layers: Mapping[str, LayerPlan]) -> None:
+        super().__init__(quantized.graph)
+        self._quantized = quantized
+        self._layers = layers
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        layer = self._layers.get(str(target))
+        if layer is None:
+            return super().call_module(target, args, kwargs)
+        data_in = self._quantized.concrete(f"{target}.data_in", layer.data_in)
+        parameters = self._quantized.parameters_of(layer)
+        module = self.fetch_attr(str(target))
+        return torch.func.functional_call(module, parameters, (data_in.quantize(args[0]), *args[1:]), kwargs)

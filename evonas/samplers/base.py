@@ -1,0 +1,51 @@
+"""What every sampler does: propose genomes, and learn from their evaluations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from evonas.evaluate import Evaluation, Task
+from evonas.space import IntArray
+
+__all__ = ["Sampler"]
+
+
+class Sampler(ABC):
+    """Proposes genomes (`ask`) and learns from evaluations (`tell`); never evaluates.
+
+    No genome is proposed twice, and none that breaks an exact constraint. The same seed and the same tells give
+    the same proposals, however many are asked for at a time.
+
+    Args:
+        task: what is searched.
+        seed: of every random choice the sampler makes.
+    """
+
+    def __init__(self, task: Task, seed: int) -> None:
+        self.task = task
+        self.space = task.space
+        self.rng = np.random.default_rng(seed)
+        self.proposed: set[bytes] = set()
+        self._queue: list[IntArray] = []
+
+    def ask(self, n: int) -> IntArray:
+        """Up to `n` new genomes, shape (m, n_genes).
+
+        m is zero when every genome was proposed, or when the sampler must be told of pending ones first.
+        """
+        if not self._queue:
+            block = self._next_block()
+            self.proposed.update(self.space.keys(block))
+            self._queue = list(block)
+        asked, self._queue = self._queue[:n], self._queue[n:]
+        return np.array(asked, dtype=np.int64).reshape(len(asked), len(self.space))
+
+    @abstractmethod
+    def _next_block(self) -> IntArray:
+        """The next genomes, none in `self.proposed`, shape (m, n_genes); as many as suits the sampler."""
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Learn from evaluations of proposed genomes, in any order; failed ones among them."""

@@ -1,0 +1,107 @@
+"""NSGA-II (Deb et al. 2002, doi:10.1109/4235.996017): pymoo's algorithm with our operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.core.evaluator import Evaluator
+from pymoo.core.population import Population
+from pymoo.core.problem import Problem as PymooProblem
+from pymoo.core.termination import NoTermination
+from pymoo.problems.static import StaticProblem
+
+from evonas.evaluate import Evaluation, Task
+from evonas.operators import BudgetRepair, GenomeCrossover, GenomeDuplicates, GenomeMutation, GenomeSampling
+from evonas.operators.sampling import distinct
+from evonas.samplers.base import Sampler
+from evonas.space import IntArray
+
+__all__ = ["Nsga2Sampler"]
+
+POPULATION = 20
+
+
+class Nsga2Sampler(Sampler):
+    """pymoo's NSGA-II, asked a generation at a time.
+
+    Measured constraints go to pymoo's constraint handling (feasibility first); exact ones are met by repair before
+    anything is proposed. Failed evaluations are left out of the population. When mating finds nothing new, random
+    genomes fill the generation, so that a finite space is searched to its end.
+
+    Args:
+        task: what is searched.
+        seed: of every random choice.
+        population: size of a generation.
+    """
+
+    def __init__(self, task: Task, seed: int, *, population: int = POPULATION) -> None:
+        super().__init__(task, seed)
+        self.population = population
+        self._generation: dict[bytes, Any] = {}
+        self._told: dict[bytes, Evaluation] = {}
+        scale = self._violation_scale()
+        repair = BudgetRepair(self.space, lambda g: task.exact_violations(g) / scale) if task.exact_constraints else None
+        self._problem = PymooProblem(
+            n_var=len(self.space),
+            n_obj=len(task.objectives),
+            n_ieq_constr=len(task.measured_constraints),
+            xl=np.zeros(len(self.space)),
+            xu=self.space.n_choices - 1,
+            vtype=int,
+        )
+        self._algorithm = NSGA2(
+            pop_size=population,
+            sampling=GenomeSampling(self.space, task.feasible if task.exact_constraints else None),
+            crossover=GenomeCrossover(self.space),
+            mutation=GenomeMutation(self.space),
+            repair=repair,
+            eliminate_duplicates=GenomeDuplicates(self.space),
+        )
+        self._algorithm.setup(self._problem, termination=NoTermination(), seed=int(self.rng.integers(2**31)))
+
+    def _violation_scale(self) -> Any:
+        """A typical size of each exact constraint's violation, so that repair can add them up."""
+        limits = np.array([abs(constraint.limit) for constraint in self.task.exact_constraints])
+        return np.where(limits > 0, limits, 1.0)
+
+    def _next_block(self) -> IntArray:
+        if self._generation:
+            return np.zeros((0, len(self.space)), dtype=np.int64)  # the generation is not all told yet
+        infills = self._algorithm.ask()
+        self._algorithm.termination.force_termination = False  # pymoo gives up when mating finds nothing new
+        bred = [] if infills is None else [(np.asarray(ind.X, dtype=np.int64), ind) for ind in infills]
+        for genome, individual in bred:
+            if genome.tobytes() not in self.proposed and self.task.feasible(genome[None])[0]:
+                self._generation[genome.tobytes()] = individual
+        missing = self.population - len(self._generation)
+        seen = self.proposed | set(self._generation)
+        for genome in distinct(self.space, missing, self.rng, seen=seen, feasible=self.task.feasible):
+            self._generation[genome.tobytes()] = Population.new("X", genome[None])[0]
+        keys = b"".join(self._generation)
+        return np.frombuffer(keys, dtype=np.int64).reshape(len(self._generation), len(self.space)).copy()
+
+    def tell(self, evaluations: Sequence[Evaluation]) -> None:
+        """Learn; a generation takes effect when all of it has been told."""
+        for evaluation in evaluations:
+            key = np.array(evaluation.genome, dtype=np.int64).tobytes()
+            if key in self._generation:
+                self._told[key] = evaluation
+        if self._generation and len(self._told) == len(self._generation):
+            self._advance()
+
+    def _advance(self) -> None:
+        told = [(self._generation[key], self._told[key]) for key in self._generation]
+        ok = [(individual, evaluation) for individual, evaluation in told if evaluation.status == "ok"]
+        self._generation, self._told = {}, {}
+        if not ok:
+            return  # nothing was learnt; before the first success this means another random generation
+        evaluated = [evaluation for _, evaluation in ok]
+        values = {"F": self.task.minimised(evaluated)}
+        if self.task.measured_constraints:
+            values["G"] = self.task.violations(evaluated)
+        population = Population.create(*[individual for individual, _ in ok])
+        Evaluator().eval(StaticProblem(self._problem, **values), population)
+        self._algorithm.tell(infills=population)

@@ -1,0 +1,101 @@
+"""Repair: bring a genome into an exact budget in the fewest steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from pymoo.core.repair import Repair
+
+from evonas.space import FloatArray, IntArray, SearchSpace
+
+__all__ = ["BudgetRepair"]
+
+_BALL = 20_000  # genomes per repair that are searched exhaustively for the nearest feasible one
+
+
+class BudgetRepair(Repair):
+    """Moves every infeasible genome to a feasible one near it, one step (+-1 on one gene) at a time.
+
+    Up to `ball` genomes around the original are searched in order of distance, so that the result is at the
+    fewest steps there are. Farther away the search goes greedily to the steepest descent and then takes back
+    every step that was not needed; the result is then feasible, but perhaps a few steps too far. A genome that
+    cannot be repaired is left as it was.
+
+    Args:
+        space: what the genomes are of.
+        violations: genomes (n, n_genes) to how far each is past each budget, shape (n, k); <= 0 is within. The
+            columns are compared, so scale them alike.
+        ball: the limit on the exhaustive part.
+    """
+
+    def __init__(
+        self, space: SearchSpace, violations: Callable[[IntArray], FloatArray], *, ball: int = _BALL
+    ) -> None:
+        super().__init__()
+        self.space = space
+        self.violations = violations
+        self.ball = ball
+
+    def _do(self, problem: Any, X: Any, *args: Any, **kwargs: Any) -> IntArray:
+        return self.repaired(np.asarray(X, dtype=np.int64))
+
+    def repaired(self, genomes: IntArray) -> IntArray:
+        """Genomes (n, n_genes) within the budget, wherever one can be reached."""
+        result = genomes.copy()
+        if len(genomes) == 0:
+            return result
+        for i in np.flatnonzero(self._excess(genomes) > 0):
+            result[i] = self._nearest(genomes[i])
+        return result
+
+    def _excess(self, genomes: IntArray) -> FloatArray:
+        """Total violation, shape (n,); zero when feasible."""
+        total: FloatArray = np.maximum(self.violations(genomes), 0.0).sum(axis=1)
+        return total
+
+    def _nearest(self, genome: IntArray) -> IntArray:
+        shell, visited, searched = genome[None], set(self.space.keys(genome[None])), 1
+        while len(shell):
+            shell = self._next_shell(shell, genome, visited)
+            searched += len(shell)
+            if searched > self.ball:
+                return self._greedy(genome)
+            if len(shell):
+                feasible = shell[self._excess(shell) <= 0]
+                if len(feasible):
+                    return np.asarray(feasible[0])
+        return genome
+
+    def _next_shell(self, shell: IntArray, centre: IntArray, visited: set[bytes]) -> IntArray:
+        """The genomes one step farther from `centre` than those in `shell`."""
+        near = np.concatenate([self.space.neighbours(genome) for genome in islice(shell, self.ball)])
+        distance = int(np.abs(shell[0] - centre).sum()) + 1
+        near = np.unique(near[np.abs(near - centre).sum(axis=1) == distance], axis=0)
+        fresh = [genome for key, genome in zip(self.space.keys(near), near, strict=True) if key not in visited]
+        visited.update(self.space.keys(near))
+        return np.array(fresh, dtype=np.int64).reshape(len(fresh), len(self.space))
+
+    def _greedy(self, genome: IntArray) -> IntArray:
+        current, excess = genome, float(self._excess(genome[None])[0])
+        while excess > 0:
+            near = self.space.neighbours(current)
+            scores = self._excess(near)
+            best = int(scores.argmin())
+            if scores[best] >= excess:
+                return genome
+            current, excess = near[best], float(scores[best])
+        return self._taken_back(current, genome)
+
+    def _taken_back(self, current: IntArray, genome: IntArray) -> IntArray:
+        """`current` with steps towards `genome` undone while it stays feasible."""
+        while True:
+            apart = np.flatnonzero(current != genome)
+            closer = np.repeat(current[None], len(apart), axis=0)
+            closer[np.arange(len(apart)), apart] += np.sign(genome - current)[apart]
+            feasible = np.flatnonzero(self._excess(closer) <= 0) if len(apart) else apart
+            if len(feasible) == 0:
+                return current
+            current = closer[feasible[0]]
