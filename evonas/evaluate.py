@@ -126,8 +126,7 @@ class Task:
         """Which genomes (n, n_genes) meet every exact constraint, shape (n,)."""
         if not self.exact_constraints:
             return np.ones(len(genomes), dtype=np.bool_)
-        met: BoolArray = (self.exact_violations(genomes) <= 0).all(axis=1)
-        return met
+        return np.asarray((self.exact_violations(genomes) <= 0).all(axis=1), dtype=np.bool_)
 
     def minimised(self, evaluations: Sequence[Evaluation]) -> FloatArray:
         """The front's objectives of evaluations that are ok, to be minimised, shape (n, n_objectives)."""
@@ -138,7 +137,7 @@ class Task:
         """How far evaluations that are ok are past each measured constraint, shape (n, k); <= 0 is met."""
         constraints = self.measured_constraints
         rows = [
-            [float(c.violation(np.float64(evaluation.values[c.objective.name]))) for c in constraints]  # type: ignore[arg-type]
+            [c.excess(evaluation.values[c.objective.name]) for c in constraints]
             for evaluation in evaluations
         ]
         return np.array(rows, dtype=np.float64).reshape(len(evaluations), len(constraints))

@@ -45,6 +45,7 @@ def search(
     out: Path | str | None = None,
     figures: bool = True,
     progress: str | None = None,
+    started: Callable[[Task], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Result:
     """Search a problem for its Pareto front.
@@ -60,13 +61,14 @@ def search(
         out: directory for the run, its tables and figures; in memory when None.
         figures: whether figures are drawn into `out`.
         progress: `bar`, `lines` or `none`; when None, a bar if stderr is a terminal.
+        started: called once with the task, when everything has been checked and before the first evaluation.
         stop: asked after every evaluation; True ends the search early, to be resumed later.
 
     Raises:
         EvonasError: anything about the arguments that cannot be.
     """
     found = load(problem) if isinstance(problem, str) else problem
-    spec = problem if isinstance(problem, str) else getattr(found, "spec", None)
+    spec = problem if isinstance(problem, str) else found.spec
     config = {
         "problem": {"spec": spec, "name": found.name, "options": dict(found.options)},
         "space": found.space.fingerprint,
@@ -83,7 +85,7 @@ def search(
     task = _task(found, config)
     store = Store.memory(config) if out is None else Store.create(Path(out), config)
     try:
-        return _run(task, store, [], figures=figures, progress=progress, stop=stop)
+        return _run(task, store, [], figures=figures, progress=progress, started=started, stop=stop)
     except EvonasError:
         if not store.evaluations():
             store.discard()
@@ -99,6 +101,7 @@ def resume(
     budget: int | None = None,
     figures: bool = True,
     progress: str | None = None,
+    started: Callable[[Task], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Result:
     """Continue the run in `directory` to the end of its budget, or of a larger one.
@@ -109,6 +112,7 @@ def resume(
         budget: a new budget, at least what was spent; the run's own when None.
         figures: whether figures are drawn.
         progress: as in `search`.
+        started: as in `search`.
         stop: as in `search`.
 
     Raises:
@@ -123,7 +127,7 @@ def resume(
             if _at_least_one("budget", budget) < spent:
                 raise InvalidArgument(f"`budget` is {budget}, but {spent} evaluations are spent already; give more")
             store.update_config("budget", budget)
-        return _run(task, store, recorded, figures=figures, progress=progress, stop=stop)
+        return _run(task, store, recorded, figures=figures, progress=progress, started=started, stop=stop)
 
 
 def load_result(directory: Path | str, problem: Problem | None = None) -> Result:
@@ -138,7 +142,7 @@ def load_result(directory: Path | str, problem: Problem | None = None) -> Result
         for evaluation in store.evaluations():
             archive.add(evaluation)
         archive.task.problem.keep_in(Path(directory))
-        return Result(archive, store.tests(), Path(directory), config["ended"] or "interrupted")
+        return Result(archive, config, store.tests(), Path(directory), config["ended"] or "interrupted")
 
 
 def _run(
@@ -148,12 +152,15 @@ def _run(
     *,
     figures: bool,
     progress: str | None,
+    started: Callable[[Task], None] | None,
     stop: Callable[[], bool] | None,
 ) -> Result:
     """Replay what is recorded, evaluate the rest of the budget, score the front on test, write the reports."""
     config = store.config
     if store.directory is not None:
         task.problem.keep_in(store.directory)
+    if started is not None:
+        started(task)
     sampler = make_sampler(config["sampler"], task, config["seed"])
     archive = Archive(task)
     budget, replay, ended = config["budget"], list(recorded), "budget"
@@ -177,7 +184,7 @@ def _run(
     if len(archive) < len(replay):
         raise _diverged(len(archive))
     store.update_config("ended", ended)
-    result = Result(archive, store.tests(), store.directory, ended)
+    result = Result(archive, config, store.tests(), store.directory, ended)
     if ended != "interrupted":
         result.tests = {e.number: task.problem.test(np.array(e.genome)) for e in archive.front}
         store.set_tests(result.tests)

@@ -96,6 +96,10 @@ class Constraint:
         """The limit as a person would write it: `size <= 2 KiB`."""
         return f"{self.objective.name} {'>=' if self.at_least else '<='} {self.objective.format(self.limit)}"
 
+    def excess(self, value: float) -> float:
+        """How far one value is past the limit; <= 0 when it meets it."""
+        return self.limit - value if self.at_least else value - self.limit
+
     def violation(self, values: FloatArray) -> FloatArray:
         """How far `values` (any shape, in the objective's unit) are past the limit; <= 0 when they meet it."""
         return self.limit - values if self.at_least else values - self.limit
@@ -120,4 +124,5 @@ class Constraint:
 def minimised(values: FloatArray, objectives: Sequence[Objective]) -> FloatArray:
     """Values (n, k) in users' directions as values to be minimised, and back: the one place where signs flip."""
     signs = np.array([objective.sign for objective in objectives])
-    return values * signs
+    flipped: FloatArray = values * signs
+    return flipped

@@ -79,6 +79,12 @@ class LayerPlan:
     bias: Format
 
     @property
+    def formats(self) -> dict[str, Format]:
+        """Slot to format, for the tensors that the layer has."""
+        found = {"data_in": self.data_in, "weight": self.weight}
+        return found | {"bias": self.bias} if self.layer.bias else found
+
+    @property
     def short(self) -> str:
         """`fc1 w4 a8`: weight and data format without their family name when it is fixed point."""
         return f"{self.layer.name} w{_short(self.weight)} a{_short(self.data_in)}"

@@ -31,6 +31,7 @@ class Result:
 
     Args:
         archive: every evaluation made.
+        config: what the run was started with: sampler, budget, seed, and all else that the store holds.
         tests: scores of the front on test data, by evaluation number.
         directory: of the run; None when it was kept in memory.
         ended: why the search ended: `budget`, `exhausted` or `interrupted`.
@@ -39,6 +40,7 @@ class Result:
     def __init__(
         self,
         archive: Archive,
+        config: Mapping[str, Any],
         tests: Mapping[int, Mapping[str, Estimate]],
         directory: Path | None = None,
         ended: str = "budget",
@@ -46,6 +48,7 @@ class Result:
         self.archive = archive
         self.task: Task = archive.task
         self.problem = archive.task.problem
+        self.config = config
         self.tests = tests
         self.directory = directory
         self.ended = ended
@@ -105,14 +108,14 @@ class Result:
             raise InvalidArgument(f"no point of the front has {texts or 'any values'}; loosen the limits")
         front = self.front_evaluations
         index = min(kept, key=lambda i: chosen.sign * front[i].values[chosen.name])
-        return self.front.loc[index]
+        return self.front.iloc[index]
 
     def within(self, constraints: Sequence[Constraint]) -> list[int]:
         """Indices of the points of the front that meet all `constraints`."""
         return [
             index
             for index, evaluation in enumerate(self.front_evaluations)
-            if all(float(c.violation(np.float64(evaluation.values[c.objective.name]))) <= 0 for c in constraints)  # type: ignore[arg-type]
+            if all(c.excess(evaluation.values[c.objective.name]) <= 0 for c in constraints)
         ]
 
     def _limit(self, name: str, value: float | str) -> Constraint:
@@ -144,7 +147,8 @@ class Result:
         """The figures of this result by name; also saved as PNG and SVG when `directory` is given."""
         from evonas import plots
 
-        return plots.figures(self, None if directory is None else Path(directory))
+        figures: dict[str, Figure] = plots.figures(self, None if directory is None else Path(directory))
+        return figures
 
     def write_front(self, path: Path) -> None:
         """The front as CSV, one row a point; written whole or not at all."""

@@ -232,11 +232,13 @@ class SearchSpace:
 
     def rank(self, genomes: IntArray) -> IntArray:
         """Number of each genome in lexicographic order, shape (n,), from genomes (n, n_genes)."""
-        return genomes @ self._strides
+        ranks: IntArray = genomes @ self._strides
+        return ranks
 
     def unrank(self, ranks: IntArray) -> IntArray:
         """Genomes (n, n_genes) of the given numbers, shape (n,); the inverse of `rank`."""
-        return (ranks[:, None] // self._strides) % self.n_choices
+        genomes: IntArray = (ranks[:, None] // self._strides) % self.n_choices
+        return genomes
 
     def keys(self, genomes: IntArray) -> list[bytes]:
         """One hashable key per genome, for sets and dictionaries."""
@@ -256,7 +258,8 @@ class SearchSpace:
         steps = np.concatenate([np.eye(len(self), dtype=np.int64), -np.eye(len(self), dtype=np.int64)])
         near = genome + steps
         inside: BoolArray = ((near >= 0) & (near < self.n_choices)).all(axis=1)
-        return near[inside]
+        kept: IntArray = near[inside]
+        return kept
 
     def corners(self) -> IntArray:
         """The all-lowest and the all-highest genome, shape (2, n_genes)."""

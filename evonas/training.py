@@ -56,9 +56,10 @@ def train(
     model.train()
     with single_thread():
         for _ in range(epochs):
-            for rows in torch.randperm(len(inputs), generator=generator).split(batch):
+            for rows in torch.split(torch.randperm(len(inputs), generator=generator), batch):
                 optimiser.zero_grad()
-                nn.functional.cross_entropy(model(inputs[rows]), targets[rows]).backward()
+                loss = nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
+                torch.autograd.backward(loss)
                 optimiser.step()
                 schedule.step()
     return model.eval()

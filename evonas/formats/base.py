@@ -88,5 +88,5 @@ def rounded(values: Tensor, quantized: Tensor, inside: Tensor) -> Tensor:
     """`quantized`, with the straight-through gradient of `values` where `inside` (bool) holds."""
     if not (torch.is_grad_enabled() and values.requires_grad):
         return quantized
-    result: Tensor = _StraightThrough.apply(values, quantized, inside)
+    result: Tensor = _StraightThrough.apply(values, quantized, inside)  # type: ignore[no-untyped-call]
     return result

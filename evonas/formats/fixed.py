@@ -67,12 +67,12 @@ class Fixed(Format):
     @property
     def lowest(self) -> int:
         """The smallest integer of the word, -2^(w-1)."""
-        return -(2 ** (self.total - 1))
+        return -(1 << (self.total - 1))
 
     @property
     def highest(self) -> int:
         """The largest integer of the word, 2^(w-1) - 1."""
-        return 2 ** (self.total - 1) - 1
+        return (1 << (self.total - 1)) - 1
 
     def quantize(self, values: Tensor) -> Tensor:
         self.require_concrete()
@@ -97,11 +97,9 @@ class Fixed(Format):
         if largest == 0.0:
             return replace(self, frac=self.total - 1)
         fits = self.total - 1 - math.ceil(math.log2(largest))
-        tried = [f for f in range(fits - 1, fits + _CANDIDATES) if abs(f) <= _MAX_FRAC] or [
-            math.copysign(_MAX_FRAC, fits)
-        ]
-        errors = [float((replace(self, frac=int(f)).quantize(finite) - finite).square().mean()) for f in tried]
-        return replace(self, frac=int(tried[errors.index(min(errors))]))
+        tried = [max(-_MAX_FRAC, min(f, _MAX_FRAC)) for f in range(fits - 1, fits + _CANDIDATES)]
+        errors = [float((replace(self, frac=f).quantize(finite) - finite).square().mean()) for f in tried]
+        return replace(self, frac=tried[errors.index(min(errors))])
 
     def half(self) -> Self:
         """The same width with the binary point in the middle, `frac = total // 2`."""
