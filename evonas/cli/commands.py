@@ -199,7 +199,7 @@ def space(problem: ProblemName, device: Device = None, options: Options = []) ->
     from evonas.report import print_table
 
     found = load(problem, _options(problem, options, device))
-    print(f"{found.name}: {len(found.space)} genes, {found.space.size:,} genomes")
+    print(f"{found.name}: {found.space.summary}")
     print_table(["gene", "choices"], [[gene.name, " < ".join(gene.labels)] for gene in found.space.genes], sys.stdout)
     if found.chains:
         rows = [
