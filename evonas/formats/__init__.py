@@ -1,4 +1,20 @@
-"""Number formats: frozen dataclasses with pure tensor functions, one family a file."""
+"""Number formats: frozen dataclasses with pure tensor functions, one family a file.
+
+| spec | format |
+|---|---|
+| `float32` | not quantized |
+| `fixed8`, `fixed8.4` | fixed point; fraction width for calibration to find, or given |
+| `int4`, `uint4`, `int8n`, `int8a`, `int4c`, `int4c1`, `int8@0.5`, `int8a@0.5:3`, `int4c@0.5/0.25` | scaled \
+integers: unsigned, narrow, affine, per channel (along axis 1), and with scales (and zero points) known |
+| `fp8e4m3`, `fp8e4m3ieee`, `fp8e4m3fnuz`, `fp4e2m1finite`, `fp8e4m3b11`, `fp8e4m3bfit`, `fp16e5m10o` | \
+minifloats: the meaning of the top codes, a bias given or left to calibration, overflow to infinity or NaN |
+| `log4`, `log4.-3` | signed powers of two and zero; top exponent for calibration to find, or given |
+| `binary`, `binarys`, `binarysc`, `ternary`, `ternarys`, `ternarysc`, `ternarys@0.5` | signs: bare, scaled, scaled \
+per channel |
+| `bfp6b16`, `bm6e3m2b16`, `blog4b16`, `bfp6b16a1` | block floating point, block minifloat, block log: 16 elements \
+along the last axis (axis 1) share an exponent |
+| `mxint8`, `mxfp8e4m3`, `mxfp8e5m2`, `mxfp6e3m2`, `mxfp6e2m3`, `mxfp4e2m1`, `mxfp4e2m1a1` | OCP MX, blocks of 32 |
+"""
 
 from __future__ import annotations
 

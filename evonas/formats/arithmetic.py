@@ -9,6 +9,8 @@ from evonas.errors import InvalidArgument
 
 __all__ = ["cast_inwards", "checked", "floor_log2", "power_of_two", "working"]
 
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def checked(what: str, value: object, low: int, high: int) -> int:
     """`value` as an int of `low` to `high`; `what` names it in the message.
@@ -27,10 +29,10 @@ def working(values: Tensor) -> Tensor:
     The result is detached: formats give their gradient themselves, so autograd need not follow.
 
     Raises:
-        InvalidArgument: not a floating-point tensor.
+        InvalidArgument: not a tensor of float16, bfloat16, float32 or float64.
     """
-    if not isinstance(values, Tensor) or not values.is_floating_point():
-        kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+    kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+    if kind not in _FLOATS:
         raise InvalidArgument(f"`values` must be a tensor of floats, got {kind}: call `.float()` on it first")
     return values.detach() if values.dtype == torch.float64 else values.detach().float()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -29,6 +29,9 @@ class Format(ABC):
     error upstream is seen and not hidden; infinities take the largest value of their sign unless a format
     says otherwise; an empty tensor stays as it is.
     """
+
+    # Whether levels are short binary numbers, of which a narrow dtype can fail to hold only the limits.
+    short: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
@@ -100,7 +103,9 @@ class Format(ABC):
         """`values` (any shape, any float dtype) rounded to the format; same shape and dtype.
 
         The gradient is straight-through (Bengio et al. 2013, arXiv:1308.3432): one inside the range,
-        zero where a value was clipped. A dtype too narrow for the result gets it cut towards zero.
+        zero where a value was clipped. The arithmetic is float32 (float64 for float64 tensors). A narrower
+        dtype that cannot hold a limit of the format gets the next value inside; one that cannot hold a level
+        with a scale gets the nearest value.
 
         Raises:
             InvalidArgument: the format is not concrete, or `values` does not suit it.
@@ -109,7 +114,8 @@ class Format(ABC):
         if working(values).numel() == 0:
             return values.clone()
         quantized, inside = self.nearest(working(values))
-        return rounded(values, cast_inwards(quantized, values.dtype), inside)
+        cast = cast_inwards(quantized, values.dtype) if self.short else quantized.to(values.dtype)
+        return rounded(values, cast, inside)
 
     def bits(self, elements: Any, channels: Any = 1, rows: Any = 1) -> Any:
         """Bits that a tensor of `elements` elements takes, shared scales and exponents included.

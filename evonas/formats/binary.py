@@ -40,6 +40,7 @@ class _Signs(Format):
     scale: tuple[float, ...] | float | None = None
 
     name: ClassVar[str]
+    short: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.per_channel and not self.scaled:

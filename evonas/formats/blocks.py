@@ -103,12 +103,17 @@ class Blocked(Format):
         if not self.carries:
             return scale
         past = ~self.element.nearest(largest / scale)[1]
-        exponent = (exponent + past.to(exponent.dtype)).clamp(_LOWEST, _HIGHEST)
+        exponent = (exponent + past.to(exponent.dtype)).clamp(_LOWEST, self._highest)
         return power_of_two(exponent, torch.float64).to(blocks.dtype)
 
     def _exponent(self, largest: Tensor) -> Tensor:
         exponent = floor_log2(largest) - self.element_top
-        return torch.where(largest > 0, exponent.clamp(_LOWEST, _HIGHEST), _LOWEST)
+        return torch.where(largest > 0, exponent.clamp(_LOWEST, self._highest), _LOWEST)
+
+    @property
+    def _highest(self) -> int:
+        """The largest shared exponent at which the largest element is still a float32."""
+        return _HIGHEST - self.element_top
 
     def nearest(self, work: Tensor) -> tuple[Tensor, Tensor]:
         scale = self.scales(work)

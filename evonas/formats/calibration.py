@@ -7,6 +7,7 @@ scale of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -31,6 +32,7 @@ __all__ = [
 METHODS = ("max", "percentile", "mse", "kl")
 RATIOS = tuple(k / 64 for k in range(64, 0, -1))  # shares of the full range that a search for a scale tries
 _BINS, _FEWEST_BINS = 2048, 64  # 2048 as in the calibration of TensorRT (Migacz, GTC 2017)
+_LEAST_KEPT = 0.9
 _LEAST_SHARE = 1e-7  # stands for no share at all, whose logarithm would be infinite
 
 F = TypeVar("F", bound=Format)
@@ -79,49 +81,66 @@ def largest(row: Tensor, method: str, percentile: float) -> float:
     return max(-float(low), float(high))
 
 
-def losses(rows: Tensor, method: str) -> Callable[[Quantizer], Tensor]:
-    """The loss of a quantizer on each row, shape (channels,), as a function of the quantizer.
+def losses(rows: Tensor, method: str) -> Callable[[Quantizer], tuple[Tensor, Tensor]]:
+    """A function of a quantizer: its loss on each row, and the share of the row it keeps, (channels,) each.
 
-    The squared error is relative to the largest magnitude, so that huge values do not overflow.
+    The squared error is relative to the largest magnitude, so that huge values do not overflow; it judges
+    clipping itself, so all of the row counts as kept.
     """
     if method == "kl":
-        centers, weights = _histogram(rows)
-        return lambda quantize: _divergence(weights, centers, quantize(centers))
+        centers, shares = _histogram(rows)
+        return lambda quantize: _divergence(shares, centers, quantize(centers))
     unit = rows.abs().amax(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-    return lambda quantize: ((quantize(rows) - rows) / unit).square().mean(1)
+    everything = rows.new_ones(rows.shape[0])
+    return lambda quantize: (((quantize(rows) - rows) / unit).square().mean(1), everything)
 
 
 def pick(candidates: Iterable[F], row: Tensor, method: str) -> F:
     """The candidate with the least loss on `row`, shape (1, n); the first of equals."""
+    tried = list(candidates)
     loss = losses(row, method)
-    return min(candidates, key=lambda candidate: float(loss(candidate.quantize)))
+    return tried[int(_least([loss(candidate.quantize) for candidate in tried]))]
 
 
 def best_ratio(rows: Tensor, method: str, quantize: Callable[[Tensor, float], Tensor]) -> Tensor:
     """Which of `RATIOS` gives `quantize(rows, ratio)` the least loss on each row, shape (channels, 1)."""
     loss = losses(rows, method)
-    table = torch.stack([loss(lambda x, ratio=ratio: quantize(x, ratio)) for ratio in RATIOS])  # type: ignore[misc]
-    return torch.tensor(RATIOS, dtype=rows.dtype, device=rows.device)[table.argmin(0)].unsqueeze(1)
+    best = _least([loss(partial(_swapped, quantize, ratio)) for ratio in RATIOS])
+    return torch.tensor(RATIOS, dtype=rows.dtype, device=rows.device)[best].unsqueeze(1)
+
+
+def _swapped(quantize: Callable[[Tensor, float], Tensor], ratio: float, rows: Tensor) -> Tensor:
+    return quantize(rows, ratio)
+
+
+def _least(found: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Index of the best candidate for each row, shape (channels,)."""
+    loss, kept = torch.stack([pair[0] for pair in found]), torch.stack([pair[1] for pair in found])
+    # A range of two bins has no divergence at all, so one that clips most of what it could keep is out.
+    return torch.where(kept < _LEAST_KEPT * kept.amax(0), torch.inf, loss).argmin(0)
 
 
 def _histogram(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres and shares of equal bins over each row's range, shape (channels, bins) each."""
+    """Centres and shares of equal bins over each row's range, shape (channels, bins) each.
+
+    Zeros are left out: formats hold them exactly, and after a ReLU they would drown the rest.
+    """
     # A bin for every few values: with fewer, most bins hold none or one and every shape looks the same.
     bins = min(_BINS, max(_FEWEST_BINS, rows.shape[1] // 8))
     low = rows.amin(1, keepdim=True)
     size = ((rows.amax(1, keepdim=True) - low) / bins).clamp(min=torch.finfo(rows.dtype).tiny)
     index = ((rows - low) / size).long().clamp(0, bins - 1)
-    counts = rows.new_zeros(rows.shape[0], bins).scatter_add_(1, index, torch.ones_like(rows))
+    counts = rows.new_zeros(rows.shape[0], bins).scatter_add_(1, index, (rows != 0).to(rows.dtype))
     centers = low + size * (torch.arange(bins, dtype=rows.dtype, device=rows.device) + 0.5)
-    return centers, counts / rows.shape[1]
+    return centers, counts / counts.sum(1, keepdim=True).clamp(min=1.0)
 
 
-def _divergence(shares: Tensor, centers: Tensor, quantized: Tensor) -> Tensor:
-    """KL(P || Q) of each row of a histogram, shape (channels,), after Migacz (GTC 2017).
+def _divergence(shares: Tensor, centers: Tensor, quantized: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(P || Q) of each row of a histogram and the share not clipped, shape (channels,) each.
 
-    P is the histogram with the mass of clipped bins moved into the outermost bins in range. Q is without
-    that mass, and spreads each quantization cell's evenly over the cell's occupied bins. Quantizers are
-    monotone, so the bins of a cell are neighbours and equal values mark them.
+    After Migacz (GTC 2017). P is the histogram with the mass of clipped bins moved into the outermost bins
+    in range. Q is without that mass, and spreads each quantization cell's evenly over its occupied bins.
+    Quantizers are monotone, so the bins of a cell are neighbours and equal values mark them.
     """
     below, above = centers < quantized[:, :1], centers > quantized[:, -1:]
     kept = torch.where(below | above, 0.0, shares)
@@ -136,4 +155,5 @@ def _divergence(shares: Tensor, centers: Tensor, quantized: Tensor) -> Tensor:
     spread = (mass / bins.clamp(min=1.0)).gather(1, cell) / kept.sum(1, keepdim=True)
     terms = expected * (expected / spread.clamp(min=_LEAST_SHARE)).log()
     divergence = torch.where(occupied > 0, terms, 0.0).sum(1)
-    return torch.where(kept.sum(1) > 0, divergence, torch.inf)
+    # Nothing kept leaves nothing to compare (0/0); a row of zeros is the same for all.
+    return divergence.nan_to_num(torch.inf), kept.sum(1)

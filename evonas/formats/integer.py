@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -61,6 +61,8 @@ class Integer(Format):
     axis: int = 0
     scale: tuple[float, ...] | float | None = None
     zero: tuple[int, ...] | int | None = None
+
+    short: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         checked("`total` bits of an integer format", self.total, 2 if self.signed else 1, _MAX_WIDTH)

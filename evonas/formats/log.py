@@ -105,7 +105,7 @@ class Log(Format):
         """The top exponent that is best by `method` on the finite `values` (any shape).
 
         `max` and `percentile` take the power nearest to the largest magnitude; `mse` and `kl` try some
-        around it. All zeros or nothing finite: 0, so that 1 is the largest value.
+        lower ones too. All zeros or nothing finite: 0, so that 1 is the largest value.
         """
         compare = searches(method, percentile)
         if self.concrete:
@@ -118,7 +118,7 @@ class Log(Format):
         fitting = exponent + (limit > 1.5 * 2.0**exponent)
         if not compare:
             return self._topped(fitting)
-        tried = dict.fromkeys(self._topped(t) for t in range(fitting + 1, fitting - _CANDIDATES, -1))
+        tried = dict.fromkeys(self._topped(t) for t in range(fitting, fitting - _CANDIDATES, -1))
         return pick(tried, row, method)
 
     def _topped(self, top: int) -> Self:

@@ -192,7 +192,7 @@ class Minifloat(Format):
         """The bias that is best by `method` on the finite `values` (any shape); itself unless `fit` is set.
 
         `max` and `percentile` take the largest bias at which the largest magnitude is not clipped; `mse`
-        and `kl` try some around it. All zeros or nothing finite: the usual bias.
+        and `kl` try some larger ones too. All zeros or nothing finite: the usual bias.
         """
         compare = searches(method, percentile)
         if self.concrete:
@@ -206,7 +206,7 @@ class Minifloat(Format):
         assert fitting is not None
         if not compare:
             return self._biased(fitting)
-        tried = dict.fromkeys(self._biased(b) for b in range(fitting - 1, fitting + _CANDIDATES))
+        tried = dict.fromkeys(self._biased(b) for b in range(fitting, fitting + _CANDIDATES))
         return pick(tried, row, method)
 
     def _biased(self, bias: int) -> Self:

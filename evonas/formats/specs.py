@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
+
 from evonas.errors import InvalidArgument
 
 __all__ = ["Reader", "number_text", "shown"]
@@ -19,9 +21,8 @@ def shown(spec: str) -> str:
 
 
 def number_text(value: float) -> str:
-    """The shortest text that reads back as the same float, without a trailing `.0`."""
-    text = repr(float(value))
-    return text.removesuffix(".0")
+    """The shortest text that reads back as the same float32, without a trailing `.0`."""
+    return str(np.float32(value)).removesuffix(".0")
 
 
 class Reader:
