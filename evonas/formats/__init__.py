@@ -1,19 +1,16 @@
 """Number formats: frozen dataclasses with pure tensor functions, one family a file.
 
-| spec | format |
-|---|---|
-| `float32` | not quantized |
-| `fixed8`, `fixed8.4` | fixed point; fraction width for calibration to find, or given |
-| `int4`, `uint4`, `int8n`, `int8a`, `int4c`, `int4c1`, `int8@0.5`, `int8a@0.5:3`, `int4c@0.5/0.25` | scaled \
-integers: unsigned, narrow, affine, per channel (along axis 1), and with scales (and zero points) known |
-| `fp8e4m3`, `fp8e4m3ieee`, `fp8e4m3fnuz`, `fp4e2m1finite`, `fp8e4m3b11`, `fp8e4m3bfit`, `fp16e5m10o` | \
-minifloats: the meaning of the top codes, a bias given or left to calibration, overflow to infinity or NaN |
-| `log4`, `log4.-3` | signed powers of two and zero; top exponent for calibration to find, or given |
-| `binary`, `binarys`, `binarysc`, `ternary`, `ternarys`, `ternarysc`, `ternarys@0.5` | signs: bare, scaled, scaled \
-per channel |
-| `bfp6b16`, `bm6e3m2b16`, `blog4b16`, `bfp6b16a1` | block floating point, block minifloat, block log: 16 elements \
-along the last axis (axis 1) share an exponent |
-| `mxint8`, `mxfp8e4m3`, `mxfp8e5m2`, `mxfp6e3m2`, `mxfp6e2m3`, `mxfp4e2m1`, `mxfp4e2m1a1` | OCP MX, blocks of 32 |
+- `float32`: not quantized.
+- `fixed8`, `fixed8.4`: fixed point; the fraction width is left to calibration, or given.
+- `int4`, `uint4`, `int8n`, `int8a`, `int4c`, `int4c1`: scaled integers; unsigned, narrow, affine, one scale
+  per channel (along axis 1). With scales and zero points known: `int8@0.5`, `int8a@0.5:3`, `int4c@0.5/0.25`.
+- `fp8e4m3`, `fp8e4m3ieee`, `fp8e4m3fnuz`, `fp5e2m2finite`: minifloats, with the meaning of their top codes;
+  `fp8e4m3b11` and `fp8e4m3bfit`: a bias given, or left to calibration; `fp16e5m10o`: overflow is not clipped.
+- `log4`, `log4.-3`: signed powers of two and zero; the top exponent is left to calibration, or given.
+- `binary`, `binarys`, `binarysc`, and the same of `ternary`: bare, scaled, scaled per channel; `ternarys@0.5`.
+- `bfp6b16`, `bm6e3m2b16`, `blog4b16`: block floating point, block minifloat and block log, where 16 elements
+  along the last axis share an exponent; `bfp6b16a1`: along axis 1.
+- `mxint8`, `mxfp8e4m3`, `mxfp8e5m2`, `mxfp6e3m2`, `mxfp6e2m3`, `mxfp4e2m1`: OCP MX; `mxfp4e2m1a1` as above.
 """
 
 from __future__ import annotations

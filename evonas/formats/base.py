@@ -146,6 +146,8 @@ class Format(ABC):
 class _StraightThrough(torch.autograd.Function):
     """Forward: the rounded values. Backward: the gradient where `inside`, zero elsewhere."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(_values: Tensor, quantized: Tensor, _inside: Tensor) -> Tensor:
         return quantized

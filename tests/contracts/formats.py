@@ -136,6 +136,13 @@ class FormatContract:
         assert bool((leaf.grad[inside] == 1).all())
         assert bool((leaf.grad[clipped] == 0).all())
 
+    def test_functional_transforms(self, format: Format) -> None:
+        """`torch.func.grad` sees the same gradient as autograd."""
+        values = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)).requires_grad_()
+        format.quantize(values).sum().backward()
+        found = torch.func.grad(lambda x: format.quantize(x).sum())(values.detach())
+        assert torch.equal(found, values.grad)
+
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
     def test_keeps_dtype_and_stays_in_range_there(self, format: Format, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(0)

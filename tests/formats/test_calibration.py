@@ -88,6 +88,25 @@ def test_int8_ranges_of_a_gaussian() -> None:
         assert 3 < found.scale[0] * 127 < 5
 
 
+@pytest.mark.parametrize("spec", ["int8", "int4", "int8a", "uint4", "fixed8", "ternarys"])
+@pytest.mark.parametrize("count", [50, 300, 20_000])
+def test_kl_does_not_collapse_onto_the_middle(spec: str, count: int) -> None:
+    """A range of a few histogram bins would have no divergence at all."""
+    data = torch.randn(count, generator=torch.Generator().manual_seed(7))
+    found = parse(spec).calibrate(data, "kl")
+    widest = parse(spec).calibrate(data, "max")
+    inside = found.nearest(data)[1].float().mean()
+    assert float(inside) >= 0.85 * float(widest.nearest(data)[1].float().mean())
+
+
+def test_affine_ranges_always_include_zero() -> None:
+    found = Integer(8, affine=True).calibrate(torch.tensor([2.0, 3.0]), "max")
+    assert found.scale == pytest.approx((3 / 255,))
+    assert found.zero == (-128,)
+    found = Integer(8, affine=True).calibrate(torch.tensor([-2.0, -3.0]), "max")
+    assert found.zero == (127,)
+
+
 def test_channels_are_calibrated_each_for_itself() -> None:
     data = _data() * torch.logspace(-2, 2, 6).unsqueeze(1)
     for method in METHODS:
