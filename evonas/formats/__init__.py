@@ -7,7 +7,7 @@
 - `fp8e4m3`, `fp8e4m3ieee`, `fp8e4m3fnuz`, `fp5e2m2finite`: minifloats, with the meaning of their top codes;
   `fp8e4m3b11` and `fp8e4m3bfit`: a bias given, or left to calibration; `fp16e5m10o`: overflow is not clipped.
 - `log4`, `log4.-3`: signed powers of two and zero; the top exponent is left to calibration, or given.
-- `binary`, `binarys`, `binarysc`, and the same of `ternary`: bare, scaled, scaled per channel; `ternarys@0.5`.
+- `binary`, `binarys`, `binarysc`, and the same of `ternary`: bare, scaled, per channel; `ternarys@0.5`.
 - `bfp6b16`, `bm6e3m2b16`, `blog4b16`: block floating point, block minifloat and block log, where 16 elements
   along the last axis share an exponent; `bfp6b16a1`: along axis 1.
 - `mxint8`, `mxfp8e4m3`, `mxfp8e5m2`, `mxfp6e3m2`, `mxfp6e2m3`, `mxfp4e2m1`: OCP MX; `mxfp4e2m1a1` as above.
