@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evonas.plots.marks import behind, limit_entry, status_entries, test_entry
 from evonas.plots.points import Points, counted, limits_of
-from evonas.plots.scale import Scale
+from evonas.plots.scale import Scale, valued
 from evonas.plots.style import BLUE, GREEN, ORANGE, VERMILLION, clean, place, sheet, styled, tidy
 from evonas.space import FloatArray
 
@@ -33,14 +33,14 @@ def course(result: Result, points: Points, scale: Scale) -> Figure:
         objective = result.task.objectives[0]
         front = result.front_evaluations
         notes = [
-            f"best {objective.format(front[0].values[objective.name])}"
+            f"best {valued(objective, front[0].values[objective.name])}"
             if front
             else "no evaluation is on the front"
         ]
         if len(front) > 1:
             notes.append(f"reached by {len(front)} evaluations")
         notes += [counted(result), *limits_of(result)]
-        figure, _ = sheet(6.4, 4.9, f"{result.problem.name}: {clean(objective.name)}", notes)
+        figure, _ = sheet(6.4, 4.9, f"{clean(result.problem.name, 30)}: {clean(objective.name)}", notes)
         axes = place(figure, 0.8, 1.35, 5.35, 3.5)
         scale.on_y(axes)
         axes.set_xlabel("evaluation")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,13 +34,18 @@ if TYPE_CHECKING:
 
 __all__ = ["genes"]
 
-_STRIP, _STRIP_GAP = 0.5, 0.14  # inches of each objective's strip, and above it
+_STRIP, _SCORED, _STRIP_GAP = (
+    0.5,
+    0.9,
+    0.14,
+)  # inches of an objective's strip, of one with test scores, above it
 _MOST_STRIPS = 8
 _CELLS = 8.0  # inches of all columns together
 _CELL = (0.03, 0.6)  # inches, narrowest and widest column
 _ROWS = 14.0  # inches of all rows together
 _ROW = (0.12, 0.26)  # inches, lowest and highest row
 _BELOW = 1.05
+_SMALLEST = 5.0  # points; labels that do not fit at this size are left out
 _RASTER = 3000  # more cells than this become pixels in the SVG
 
 
@@ -71,16 +75,20 @@ def genes(result: Result) -> Figure:
         )
         across, up = max(cell * levels.shape[1], 1.5), height * len(rows)
         width = max(left + across + beside, 5.6)
-        total = _BELOW + up + len(scale) * (_STRIP + _STRIP_GAP)
-        figure, _ = sheet(width, total, f"{result.problem.name}: genes along the front", _notes(result))
+        scored = ~np.isnan(points.tests).all(axis=(0, 2))
+        strips = [_SCORED if scored[column] else _STRIP for column in range(len(scale))]
+        total = _BELOW + up + sum(strips) + len(strips) * _STRIP_GAP
+        figure, _ = sheet(
+            width, total, f"{clean(result.problem.name, 30)}: genes along the front", _notes(result)
+        )
         axes = place(figure, left, _BELOW, across, up)
         _cells(axes, rows, levels, across / levels.shape[1], font)
         _margins(axes, names, ends, font)
         _columns(axes, levels.shape[1], across, knee(result))
         axes.set_xlabel(f"point of the front, by {clean(result.task.objectives[0].name, 28)}, best first")
         for column, one in enumerate(scale):
-            bottom = total - (column + 1) * (_STRIP + _STRIP_GAP) + _STRIP_GAP
-            _strip(place(figure, left, bottom, across, _STRIP), result, points, column, one)
+            bottom = total - sum(strips[: column + 1]) - column * _STRIP_GAP
+            _strip(place(figure, left, bottom, across, strips[column]), result, points, column, one)
         _key(place(figure, left, 0.3, 1.5, 0.11))
         return figure
 
@@ -108,21 +116,22 @@ def _cells(axes: Axes, rows: list[Gene], levels: IntArray, cell: float, font: fl
     spans = np.array([max(1, len(gene.choices) - 1) for gene in rows])
     colours = levels / spans[:, None]
     raster = levels.size > _RASTER
-    axes.pcolormesh(
-        np.arange(levels.shape[1] + 1) - 0.5, np.arange(len(rows) + 1) - 0.5, colours, cmap=LEVELS, vmin=0, vmax=1,
-        edgecolors="none" if raster else "white", linewidth=0.0 if raster else 0.6, rasterized=raster,
-    )  # fmt: skip
+    edges = np.arange(levels.shape[1] + 1) - 0.5, np.arange(len(rows) + 1) - 0.5
+    mesh = axes.pcolormesh(*edges, colours, cmap=LEVELS, vmin=0, vmax=1, rasterized=raster)
+    if not raster:
+        mesh.set(edgecolor="white", linewidth=0.6)
     axes.invert_yaxis()
     for row, gene in enumerate(rows):
         if row and rows[row - 1].group != gene.group:
             axes.axhline(row - 0.5, color="white", linewidth=3.5)
             axes.axhline(row - 0.5, color="black", linewidth=0.6)
         labels = _short(gene)
-        if max(map(len, labels)) * char(font) > 0.95 * cell or raster:
+        fitting = min(font, 0.95 * cell / (max(map(len, labels)) * char(1.0)))
+        if fitting < _SMALLEST or raster:
             continue
         for column, level in enumerate(levels[row]):
             colour = ink(float(colours[row, column]))
-            axes.text(column, row, labels[level], ha="center", va="center", fontsize=font, color=colour)
+            axes.text(column, row, labels[level], ha="center", va="center", fontsize=fitting, color=colour)
 
 
 def _margins(axes: Axes, names: list[str], ends: list[str], font: float) -> None:
@@ -143,7 +152,14 @@ def _columns(axes: Axes, count: int, across: float, middle: int) -> None:
     axes.tick_params(length=2, axis="x")
     low, high = sorted(axes.get_ylim())
     outline = Rectangle(
-        (middle - 0.5, low), 1, high - low, fill=False, edgecolor=ORANGE, linewidth=1.6, clip_on=False
+        (middle - 0.5, low),
+        1,
+        high - low,
+        fill=False,
+        zorder=5,
+        edgecolor=ORANGE,
+        linewidth=1.6,
+        clip_on=False,
     )
     axes.add_patch(outline)
 
@@ -157,7 +173,7 @@ def _strip(axes: Axes, result: Result, points: Points, column: int, scale: Scale
     axes.set_xlim(-0.5, len(x) - 0.5)
     axes.set_xticks([])
     axes.step(x, y, where="mid", color=BLUE, linewidth=1.0, zorder=3)
-    axes.plot(x, y, "o", color=BLUE, markersize=1.5 if many else 3, zorder=3)
+    axes.plot(x, y, "o", color=BLUE, markersize=1.5 if many else 3, zorder=3, clip_on=False)
     scored = ~np.isnan(points.tests[:, column]).any(axis=1)
     better = "↑ better" if scale.objective.maximise else "↓ better"
     note = ""
@@ -186,17 +202,17 @@ def _key(axes: Axes) -> None:
     axes.set_yticks([])
     axes.set_xticks([0, 1], ["first choice", "last choice"], fontsize=SMALL)
     axes.tick_params(length=0)
+    axes.text(
+        1.06, 0.5, "colour: the choice's place in its gene", va="center", fontsize=SMALL, color="#444444"
+    )
 
 
 def _short(gene: Gene) -> list[str]:
     """Labels without the word that all of them begin with: `fixed8.4` as `8.4`."""
-    prefix = os.path.commonprefix(gene.labels)
-    word = prefix.rstrip("0123456789.-+")
-    cut = (
-        len(word)
-        if len(gene.labels) > 1 and len(word) >= 3 and all(len(t) > len(word) for t in gene.labels)
-        else 0
-    )
+    first, last = min(gene.labels), max(gene.labels)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    word = first[:same].rstrip("0123456789.-+")
+    cut = len(word) if 3 <= len(word) < len(first) else 0
     return [clean(label[cut:], 24) for label in gene.labels]
 
 

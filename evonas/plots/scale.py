@@ -22,7 +22,7 @@ from evonas.objective import Objective
 from evonas.plots.style import clean
 from evonas.space import FloatArray
 
-__all__ = ["Scale", "finite", "plain"]
+__all__ = ["Scale", "finite", "plain", "valued"]
 
 _LOG_DECADES = 1.5  # wider spans are drawn on logarithmic axes
 _LARGEST = 1e100  # larger magnitudes are taken as not finite: they overflow on the way to the screen
@@ -141,11 +141,23 @@ def plain(value: float) -> str:
     return power if mantissa == "1" else f"{mantissa}·{power}"
 
 
+def valued(objective: Objective, value: float) -> str:
+    """`value` with its unit, as `Objective.format` has it and the unit of a count added: `2.27 kFLOP`."""
+    text = objective.format(value)
+    if text == "-" or objective.unit in ("", "fraction", *_SHOWN):
+        return text
+    return f"{text}{'' if text[-1].isalpha() and objective.unit.isupper() else ' '}{objective.unit}"
+
+
 def _unit(objective: Objective, largest: float) -> tuple[float, str]:
     """What values are divided by, and the unit of the quotient, so that `largest` is a small number."""
     if objective.unit in _SHOWN:
         return next(((f, unit) for unit, f in _SHOWN[objective.unit] if largest >= f), (1.0, objective.unit))
-    if objective.unit == "fraction" or largest == 0 or 1e-3 <= largest < 1e4:
+    if (
+        objective.unit == "fraction"
+        or largest == 0
+        or 1e-3 <= largest < (1e3 if objective.unit.isupper() else 1e4)
+    ):
         return 1.0, objective.unit
     exponent = 3 * math.floor(math.log10(largest) / 3)
     prefix = {3: "k", 6: "M", 9: "G"}.get(exponent)
