@@ -130,6 +130,7 @@ def hypervolume(result: Result) -> Figure:
         spent = np.arange(1, len(grown.volumes) + 1)
         _steps(volume, spent, grown.volumes, BLUE, "hypervolume\n(share of the box)  better →")
         _steps(size, spent, grown.sizes, GREEN, "points on\nthe front")
+        size.set_ylim(0, 1.1 * max(1, grown.sizes.max(initial=0)))
         size.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         volume.tick_params(labelbottom=False)
         size.set_xlabel("distinct evaluations")
@@ -184,7 +185,9 @@ def _box(result: Result, grown: Growth) -> list[str]:
     for objective, low, high in zip(result.task.objectives, grown.lower, grown.upper, strict=True):
         ends = sorted((objective.sign * float(low), objective.sign * float(high)))
         if high > low:
-            parts.append(f"{clean(objective.name)} {_end(objective, ends[0])} to {_end(objective, ends[1])}")
+            parts.append(
+                f"{clean(objective.name, 24)} {_end(objective, ends[0])} to {_end(objective, ends[1])}"
+            )
     return (
         [f"Reference box: {parts[0]}", *parts[1:]] if parts else ["Reference box: no objective has an extent"]
     )

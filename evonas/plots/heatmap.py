@@ -46,7 +46,8 @@ _ROWS = 14.0  # inches of all rows together
 _ROW = (0.12, 0.26)  # inches, lowest and highest row
 _BELOW = 1.05
 _SMALLEST = 5.0  # points; labels that do not fit at this size are left out
-_RASTER = 3000  # more cells than this become pixels in the SVG
+_MOST_LABELS = 600  # more take seconds to draw
+_RASTER = 1500  # more cells than this become pixels in the SVG
 
 
 def genes(result: Result) -> Figure:
@@ -68,15 +69,14 @@ def genes(result: Result) -> Figure:
         cell = float(np.clip(_CELLS / levels.shape[1], *_CELL))
         height = float(np.clip(_ROWS / len(rows), *_ROW))
         font = min(SMALL, 0.7 * height * 72)
-        names, ends = [clean(gene.name, 34) for gene in rows], [_ends(gene) for gene in rows]
+        names, ends = [clean(gene.name, 40) for gene in rows], [_ends(gene) for gene in rows]
         left = 0.25 + max(char(font) * max(map(len, names)), 0.55)
         beside = 0.25 + max(
             char(font) * max(map(len, ends)), char(SMALL) * max(len(one.name) for one in scale)
         )
         across, up = max(cell * levels.shape[1], 1.5), height * len(rows)
         width = max(left + across + beside, 5.6)
-        scored = ~np.isnan(points.tests).all(axis=(0, 2))
-        strips = [_SCORED if scored[column] else _STRIP for column in range(len(scale))]
+        strips = [_SCORED if np.isfinite(points.tests[:, i]).any() else _STRIP for i in range(len(scale))]
         total = _BELOW + up + sum(strips) + len(strips) * _STRIP_GAP
         figure, _ = sheet(
             width, total, f"{clean(result.problem.name, 30)}: genes along the front", _notes(result)
@@ -84,7 +84,7 @@ def genes(result: Result) -> Figure:
         axes = place(figure, left, _BELOW, across, up)
         _cells(axes, rows, levels, across / levels.shape[1], font)
         _margins(axes, names, ends, font)
-        _columns(axes, levels.shape[1], across, knee(result))
+        _columns(axes, levels.shape[1], across, knee(result) if _outlined(result) else None)
         axes.set_xlabel(f"point of the front, by {clean(result.task.objectives[0].name, 28)}, best first")
         for column, one in enumerate(scale):
             bottom = total - sum(strips[: column + 1]) - column * _STRIP_GAP
@@ -108,7 +108,14 @@ def _scales(result: Result, points: Points) -> list[Scale]:
 def _notes(result: Result) -> list[str]:
     size = len(result.archive.front)
     notes = [f"{size} point{'' if size == 1 else 's'} on the front", counted(result)]
-    return [*notes, f"outlined: point {knee(result)}, nearest to the ideal corner", *limits_of(result)]
+    if _outlined(result):
+        notes.append(f"outlined: point {knee(result)}, nearest to the front's ideal corner")
+    return notes + limits_of(result)
+
+
+def _outlined(result: Result) -> bool:
+    """Whether there is a point to single out: several, with something to trade."""
+    return len(result.archive.front) > 1 and len(result.task.objectives) > 1
 
 
 def _cells(axes: Axes, rows: list[Gene], levels: IntArray, cell: float, font: float) -> None:
@@ -121,13 +128,14 @@ def _cells(axes: Axes, rows: list[Gene], levels: IntArray, cell: float, font: fl
     if not raster:
         mesh.set(edgecolor="white", linewidth=0.6)
     axes.invert_yaxis()
+    groups = [sum(other.group == gene.group for other in rows) for gene in rows]
     for row, gene in enumerate(rows):
-        if row and rows[row - 1].group != gene.group:
+        if row and rows[row - 1].group != gene.group and {groups[row], groups[row - 1]} != {1}:
             axes.axhline(row - 0.5, color="white", linewidth=3.5)
             axes.axhline(row - 0.5, color="black", linewidth=0.6)
         labels = _short(gene)
         fitting = min(font, 0.95 * cell / (max(map(len, labels)) * char(1.0)))
-        if fitting < _SMALLEST or raster:
+        if fitting < _SMALLEST or levels.size > _MOST_LABELS:
             continue
         for column, level in enumerate(levels[row]):
             colour = ink(float(colours[row, column]))
@@ -144,12 +152,14 @@ def _margins(axes: Axes, names: list[str], ends: list[str], font: float) -> None
         axes.text(1.0, row, f"  {text}", transform=place_at, va="center", fontsize=font, color="#444444")
 
 
-def _columns(axes: Axes, count: int, across: float, middle: int) -> None:
+def _columns(axes: Axes, count: int, across: float, middle: int | None) -> None:
     """Numbers of the points, as many as fit, and an outline around the middle one."""
     step = max(1, math.ceil(char(SMALL) * (len(str(count)) + 1.0) * count / across))
     step = next(nice for nice in (1, 2, 5, 10, 20, 50, 100, 200, 500, step) if nice >= step)
     axes.set_xticks(range(0, count, step), [str(i) for i in range(0, count, step)], fontsize=SMALL)
     axes.tick_params(length=2, axis="x")
+    if middle is None:
+        return
     low, high = sorted(axes.get_ylim())
     outline = Rectangle(
         (middle - 0.5, low),

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from evonas.pareto import non_dominated
 from evonas.plots.course import course
-from evonas.plots.marks import behind, limit_entry, status_entries, test_entry
+from evonas.plots.marks import behind, limit_entry, scatter, status_entries, test_entry
 from evonas.plots.points import Points, counted, knee, limits_of, scales
 from evonas.plots.scale import Scale, valued
 from evonas.plots.style import BLUE, GREEN, ORANGE, SKY, VERMILLION, clean, place, sheet, styled, tidy
@@ -38,10 +38,10 @@ _DOT: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 5, "mec": "w
 
 
 def front(result: Result) -> Figure:
-    """A panel for each pair of objectives; the course of the search when there is only one objective.
+    """A panel for each pair of objectives, or the course of the search where there is only one.
 
-    Shows every evaluation, which of them are on the front, the best trade-offs of each pair as a line, limits,
-    and, where the front was scored on test data, those scores with their 95 % intervals.
+    Shows every evaluation, which of them are on the front, the best trade-offs of each pair as a line,
+    limits, and, where the front was scored on test data, those scores with their 95 % intervals.
     """
     with styled():
         points = Points.of(result)
@@ -65,8 +65,8 @@ def front(result: Result) -> Figure:
                 _limits(axes, result, pair)
                 axes.tick_params(labelbottom=column == row, labelleft=column == row)
                 if column == row:
-                    axes.set_xlabel(pair[0].label)
-                    axes.set_ylabel(pair[1].label)
+                    axes.set_xlabel(pair[0].label(across))
+                    axes.set_ylabel(pair[1].label(up - 0.4))
         row = min(2, panels - 1)  # the first whose left is wide enough for the legend
         top = _LEGEND if panels == 1 else below + (panels - 1 - row) * (up + _GAP) + up - _GAP
         figure.legend(
@@ -108,8 +108,8 @@ def _panel(
     _staircase(axes, best[chosen], pair)
     _intervals(axes, best, points.tests[:, columns], chosen, pair)
     x, y = x[points.front], y[points.front]
-    axes.plot(x, y, linestyle="none", zorder=4, **_DOT)
-    axes.plot(x[[middle]], y[[middle]], linestyle="none", zorder=5, **_STAR)
+    scatter(axes, x, y, _DOT, level=4)
+    scatter(axes, x[[middle]], y[[middle]], _STAR, level=5)
 
 
 def _limits(axes: Axes, result: Result, pair: tuple[Scale, Scale]) -> None:
@@ -122,7 +122,7 @@ def _limits(axes: Axes, result: Result, pair: tuple[Scale, Scale]) -> None:
 
 
 def _best_of_pair(values: FloatArray, pair: tuple[Scale, Scale]) -> IntArray:
-    """Which of the front's `values` (n, 2) no other beats in these two objectives, ordered from the best x."""
+    """Which of the front's `values` (n, 2) no other beats in these two objectives, from the best x on."""
     known = np.flatnonzero(~np.isnan(values).any(axis=1))
     signed = values[known] * [scale.objective.sign for scale in pair]
     kept = non_dominated(signed)
@@ -165,7 +165,11 @@ def _legend(result: Result, points: Points, middle: int) -> list[Line2D]:
         entries = [
             Line2D([], [], linestyle="none", label=f"front ({len(points.front)})", **_DOT),
             Line2D(
-                [], [], linestyle="none", label=f"its point {middle}, nearest to the ideal corner", **_STAR
+                [],
+                [],
+                linestyle="none",
+                label=f"point {middle}, nearest to the front's ideal corner",
+                **_STAR,
             ),
             Line2D([], [], color=SKY, linewidth=1.4, label="best trade-offs of the two objectives"),
         ]

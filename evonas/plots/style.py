@@ -100,7 +100,7 @@ def wrap(
     found = [""]
     for part in parts:
         joined = f"{found[-1]}{separator}{part}" if found[-1] else part
-        if len(joined) <= width or not found[-1]:
+        if len(joined) < width or not found[-1]:
             found[-1] = joined
         else:
             found[-1] += separator.rstrip(" ·")
@@ -120,7 +120,7 @@ def sheet(width: float, height: float, title: str, notes: list[str]) -> tuple[Fi
     figure = Figure(figsize=(width, height + heading))
     FigureCanvasAgg(figure)
     left, top = 0.2 / width, height + heading
-    shown = clean(title, int((width - 0.4) / char(TEXT + 3.5)))
+    shown = clean(title, int((width - 0.4) / char(TEXT + 3)))
     figure.suptitle(
         shown, x=left, y=1 - 0.12 / top, ha="left", va="top", fontsize=TEXT + 2, fontweight="bold"
     )
