@@ -31,7 +31,7 @@ _PANEL = {
     4: (2.4, 2.0),
     5: (2.2, 1.8),
 }  # inches, by panels in a row
-_LEFT, _BELOW, _GAP = 0.8, 0.6, 0.32
+_LEFT, _BELOW, _GAP = 0.8, 0.6, 0.36
 _LEGEND = 0.85  # room below a lone panel; several leave an empty corner
 _STAR: dict[str, Any] = {"marker": "*", "color": ORANGE, "markersize": 11, "mec": "black", "mew": 0.7}
 _DOT: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 5, "mec": "white", "mew": 0.5}
@@ -66,7 +66,7 @@ def front(result: Result) -> Figure:
                 axes.tick_params(labelbottom=column == row, labelleft=column == row)
                 if column == row:
                     axes.set_xlabel(pair[0].label(across))
-                    axes.set_ylabel(pair[1].label(up - 0.4))
+                    axes.set_ylabel(pair[1].label(up))
         row = min(2, panels - 1)  # the first whose left is wide enough for the legend
         top = _LEGEND if panels == 1 else below + (panels - 1 - row) * (up + _GAP) + up - _GAP
         figure.legend(

@@ -99,6 +99,7 @@ class Scale:
         width = max(12, int(inches / char(TEXT)))
         if len(self.name) + len(arrow) + 2 <= width:
             return f"{self.name}  {arrow}"
+        width = max(12, int((inches - 0.5) / char(TEXT)))  # two lines reach further: keep off the corners
         if len(self.name) <= width:
             return f"{self.name}\n{arrow}"
         unit = f"({clean(self.unit, width - 12)})  " if self.unit and width > 14 else ""

@@ -35,7 +35,7 @@ def _function(function: Callable[..., Mapping[str, float]], objectives: Any, **m
     return FunctionProblem(function, CHOICES, objectives, name="case", **more)
 
 
-def _fails(**choices: int) -> Mapping[str, float]:
+def _fails(**_: int) -> Mapping[str, float]:
     raise RuntimeError("nothing works")
 
 
@@ -47,7 +47,7 @@ def _some_fail(a: int, b: int, c: int) -> dict[str, float]:
 
 _KIB = 8.0 * 1024
 _SIZE = {
-    "exact": lambda a, b, c: {"size": _KIB * (1 + b)},
+    "exact": lambda b, **_: {"size": _KIB * (1 + b)},
     "exact_objectives": {"size": Objective("size", "bit", exact=True)},
 }
 
@@ -65,7 +65,9 @@ def all_failed_one_objective() -> Result:
 
 
 def some_failed() -> Result:
-    return search(_function(_some_fail, {"error": "min"}, **_SIZE), sampler="random", budget=60, progress="none")
+    return search(
+        _function(_some_fail, {"error": "min"}, **_SIZE), sampler="random", budget=60, progress="none"
+    )
 
 
 def infeasible() -> Result:
@@ -75,17 +77,19 @@ def infeasible() -> Result:
 
 
 def all_equal() -> Result:
-    problem = _function(lambda a, b, c: {"x": 3.0, "y": 0.0}, {"x": "min", "y": "max"})
+    problem = _function(lambda **_: {"x": 3.0, "y": 0.0}, {"x": "min", "y": "max"})
     return search(problem, budget=12, progress="none")
 
 
 def single_genome() -> Result:
-    problem = FunctionProblem(lambda a: {"x": 3.0, "y": 2.0}, {"a": ["only"]}, {"x": "min", "y": "max"}, name="case")
+    problem = FunctionProblem(
+        lambda **_: {"x": 3.0, "y": 2.0}, {"a": ["only"]}, {"x": "min", "y": "max"}, name="case"
+    )
     return search(problem, budget=5, progress="none")
 
 
 def one_objective() -> Result:
-    def score(a: int, b: int, c: int) -> dict[str, float]:
+    def score(a: int, b: int, **_: int) -> dict[str, float]:
         return {"score": float("nan") if a == 0 else -((a - 5.0) ** 2) - b}
 
     problem = _function(score, {"score": "max"})
@@ -112,11 +116,23 @@ def six_objectives() -> Result:
 
     def all_six(**choices: str) -> dict[str, float]:
         s = np.abs(weights @ np.array([int(value[-1]) - 3.0 for value in choices.values()]))
-        values = (1 / (1 + s[0]), 1 + 100 * s[1], 10 ** (3 + s[2] / 5), 8e5 * (1 + s[3]), 1e-5 * s[4], s[5] - 20)
+        values = (
+            1 / (1 + s[0]),
+            1 + 100 * s[1],
+            10 ** (3 + s[2] / 5),
+            8e5 * (1 + s[3]),
+            1e-5 * s[4],
+            s[5] - 20,
+        )
         return {objective.name: float(value) for objective, value in zip(objectives, values, strict=True)}
 
-    choices = {f"gene number {i} of a layer with a very long name": [f"option-{j}" for j in range(8)] for i in range(10)}
-    problem = FunctionProblem(all_six, choices, objectives, name="a problem with a name that is too long for any title")
+    choices = {
+        f"gene number {i} of a layer with a very long name": [f"option-{j}" for j in range(8)]
+        for i in range(10)
+    }
+    problem = FunctionProblem(
+        all_six, choices, objectives, name="a problem with a name that is too long for any title"
+    )
     return search(problem, budget=120, at_most={"memory": "1MiB"}, progress="none")
 
 
@@ -124,7 +140,10 @@ def ten_objectives() -> Result:
     weights = np.random.default_rng(1).normal(size=(10, 8))
 
     def ten(**choices: int) -> dict[str, float]:
-        return {f"f{i}": float(v) for i, v in enumerate(np.abs(weights @ (np.array(list(choices.values())) - 3.0)))}
+        return {
+            f"f{i}": float(v)
+            for i, v in enumerate(np.abs(weights @ (np.array(list(choices.values())) - 3.0)))
+        }
 
     choices = {f"g{i}": list(range(8)) for i in range(8)}
     problem = FunctionProblem(ten, choices, {f"f{i}": "min" for i in range(10)}, name="ten")
@@ -132,11 +151,11 @@ def ten_objectives() -> Result:
 
 
 def not_finite() -> Result:
-    def exact(a: int, b: int, c: int) -> dict[str, float]:
+    def exact(b: int, **_: int) -> dict[str, float]:
         return {"gain": float("nan") if b == 2 else float("inf") if b == 3 else float(b)}
 
     problem = FunctionProblem(
-        lambda a, b, c: {"x": float(a)},
+        lambda a, **_: {"x": float(a)},
         {"a": list(range(4)), "b": list(range(5)), "c": [0]},
         {"x": "min"},
         exact=exact,
@@ -147,13 +166,18 @@ def not_finite() -> Result:
 
 
 def huge() -> Result:
-    problem = _function(lambda a, b, c: {"x": 10.0 ** (a * 30 + b), "y": -1e-9 * b * c}, {"x": "min", "y": "min"})
+    problem = _function(
+        lambda a, b, c: {"x": 10.0 ** (a * 30 + b), "y": -1e-9 * b * c}, {"x": "min", "y": "min"}
+    )
     return search(problem, budget=40, progress="none")
 
 
 def hostile_names() -> Result:
     problem = FunctionProblem(
-        lambda **choices: {"a<b>&\x00\n": float(next(iter(choices.values()))), "$\\frac": -1.0 * next(iter(choices.values()))},
+        lambda **choices: {
+            "a<b>&\x00\n": float(next(iter(choices.values()))),
+            "$\\frac": -1.0 * next(iter(choices.values())),
+        },
         {"gene\x1b[0m $x$ <&>\x07": [0, 1, 2]},
         {"a<b>&\x00\n": "min", "$\\frac": "min"},
         name="\x00<name> & $\\bad{",
@@ -164,8 +188,8 @@ def hostile_names() -> Result:
 EDGES: dict[str, Callable[[], Result]] = {
     case.__name__: case
     for case in (
-        nothing_evaluated, all_failed, all_failed_one_objective, some_failed, infeasible, all_equal, single_genome,
-        one_objective, two_objectives, six_objectives, ten_objectives, not_finite, huge, hostile_names,
+        nothing_evaluated, all_failed, all_failed_one_objective, some_failed, infeasible, all_equal,
+        single_genome, one_objective, two_objectives, six_objectives, ten_objectives, not_finite, huge, hostile_names,
     )
 }  # fmt: skip
 
@@ -182,21 +206,37 @@ class Deep(Problem):
         chains = tuple(Chain(f"chain{i}", 16 * 2 ** (i * 6 // depth)) for i in range(depth - 1))
         ends = [Extent.of(3), *(Extent.of(chain) for chain in chains), Extent.of(1000)]
         layers = tuple(
-            Layer(f"backbone.stage{i // 4}.block{i % 4}.conv", "conv", ends[i], ends[i + 1], taps=9, positions=64)
+            Layer(
+                f"backbone.stage{i // 4}.block{i % 4}.conv",
+                "conv",
+                ends[i],
+                ends[i + 1],
+                taps=9,
+                positions=64,
+            )
             for i in range(depth)
         )
         formats = tuple(Fixed(bits) for bits in (2, 4, 8, 16))
-        genes = [Gene(f"{layer.name}.{s}", formats, group=layer.name) for layer in layers for s in ("data_in", "weight")]
+        genes = [
+            Gene(f"{layer.name}.{s}", formats, group=layer.name)
+            for layer in layers
+            for s in ("data_in", "weight")
+        ]
         genes += [Gene(chain.name, (0.5, 1.0), ("x0.5", "x1")) for chain in chains[:3]]
         self.plan_space = PlanSpace(Network(layers, chains), genes)
         self.space = self.plan_space.space
         self.device = costs.load_device(costs.DEFAULT_DEVICE)
-        self.objectives = (Objective("accuracy", "fraction", maximise=True, bounds=(0.0, 1.0)), *costs.OBJECTIVES)
+        self.objectives = (
+            Objective("accuracy", "fraction", maximise=True, bounds=(0.0, 1.0)),
+            *costs.OBJECTIVES,
+        )
         self.default_objectives = ("accuracy", "latency", "size", "flops")
 
     def exact_values(self, genomes: IntArray) -> FloatArray:
         plans = self.plan_space.plans(genomes)
-        return np.stack([costs.cost(objective.name, plans, self.device) for objective in costs.OBJECTIVES], axis=1)
+        return np.stack(
+            [costs.cost(objective.name, plans, self.device) for objective in costs.OBJECTIVES], axis=1
+        )
 
     def evaluate(self, genomes: IntArray) -> list[dict[str, float]]:
         return [{"accuracy": float(1 - np.exp(-genome.mean() - 0.1))} for genome in genomes]

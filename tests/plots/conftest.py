@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -29,18 +30,26 @@ def words() -> Callable[[Figure], str]:
 
 @pytest.fixture
 def spilled() -> Callable[[Figure], list[str]]:
-    """Text of a figure that does not lie on its sheet."""
+    """Text of a figure that does not lie on its sheet, and pairs of texts that lie on each other."""
 
     def find(figure: Figure) -> list[str]:
         figure.canvas.draw()
+        unseen = {
+            id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _unseen(axis)
+        }
+        texts = [text for text in _texts(figure) if id(text) not in unseen]
+        boxes = [text.get_window_extent() for text in texts]
+        corners = np.array([[box.x0, box.y0, box.x1, box.y1] for box in boxes])
         sheet = figure.bbox.padded(1.0)
-        unseen = {id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _unseen(axis)}
-        found = []
-        for text in _texts(figure):
-            box = text.get_window_extent()
-            inside = sheet.x0 <= box.x0 and box.x1 <= sheet.x1 and sheet.y0 <= box.y0 and box.y1 <= sheet.y1
-            if not inside and id(text) not in unseen:
-                found.append(text.get_text())
+        off = (corners[:, :2] < (sheet.x0, sheet.y0)).any(axis=1) | (
+            corners[:, 2:] > (sheet.x1, sheet.y1)
+        ).any(axis=1)
+        found = [texts[i].get_text() for i in np.flatnonzero(off)]
+        shared = np.minimum(corners[:, None, 2:], corners[None, :, 2:]) - np.maximum(
+            corners[:, None, :2], corners[None, :, :2]
+        )
+        for i, j in np.argwhere(np.triu((shared > 1.0).all(axis=2), 1)):
+            found.append(f"{texts[i].get_text()} | {texts[j].get_text()}")
         return found
 
     return find
