@@ -189,7 +189,8 @@ EDGES: dict[str, Callable[[], Result]] = {
     case.__name__: case
     for case in (
         nothing_evaluated, all_failed, all_failed_one_objective, some_failed, infeasible, all_equal,
-        single_genome, one_objective, two_objectives, six_objectives, ten_objectives, not_finite, huge, hostile_names,
+        single_genome, one_objective, two_objectives, six_objectives, ten_objectives, not_finite,
+        huge, hostile_names,
     )
 }  # fmt: skip
 
