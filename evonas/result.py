@@ -145,10 +145,9 @@ class Result:
 
     def plot(self, directory: Path | str | None = None) -> dict[str, Figure]:
         """The figures of this result by name; also saved as PNG and SVG when `directory` is given."""
-        from evonas import plots
+        from evonas.plots import figures
 
-        figures: dict[str, Figure] = plots.figures(self, None if directory is None else Path(directory))
-        return figures
+        return figures(self, None if directory is None else Path(directory))
 
     def write_front(self, path: Path) -> None:
         """The front as CSV, one row a point; written whole or not at all."""

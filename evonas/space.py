@@ -303,15 +303,18 @@ def extremes(
 
 
 def _descend(space: SearchSpace, value: Callable[[IntArray], FloatArray], genome: IntArray) -> float:
-    """The value of a local minimum of `value`, walking from `genome` one gene at a time."""
+    """The value of a local minimum of `value`, walking from `genome` by changes of single genes."""
+    owner = np.repeat(np.arange(len(space)), space.n_choices)
+    choice = np.concatenate([np.arange(count) for count in space.n_choices])
     best = float(value(genome[None])[0])
-    improved = True
-    while improved:
-        improved = False
-        for gene, count in enumerate(space.n_choices):
-            tried = np.repeat(genome[None], count, axis=0)
-            tried[:, gene] = np.arange(count)
-            scores = value(tried)
-            if scores.min() < best:
-                best, genome, improved = float(scores.min()), tried[int(scores.argmin())], True
-    return best
+    while True:
+        tried = np.repeat(genome[None], len(owner), axis=0)
+        tried[np.arange(len(owner)), owner] = choice
+        scores = value(tried)
+        # all genes at their own best at once, which is right where they do not interact; else the best single one
+        own = [int(scores[owner == gene].argmin()) for gene in range(len(space))]
+        candidates = np.stack([np.array(own, dtype=np.int64), tried[int(scores.argmin())]])
+        reached = value(candidates)
+        if reached.min() >= best:
+            return best
+        best, genome = float(reached.min()), candidates[int(reached.argmin())]

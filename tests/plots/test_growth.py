@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 
 import numpy as np
 import pytest
@@ -63,11 +62,3 @@ def test_many_objectives_are_estimated_closely() -> None:
     grown = growth(result)
     assert grown.estimated
     assert grown.volumes[-1] == pytest.approx(result.archive.hypervolume(), abs=0.015)
-
-
-def test_thousands_of_evaluations_take_seconds() -> None:
-    result = made(5000, 4)
-    assert len(result.archive.front) > 100
-    start = time.process_time()
-    growth(result)
-    assert time.process_time() - start < 8
