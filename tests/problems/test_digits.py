@@ -173,16 +173,16 @@ def test_half_puts_the_binary_point_in_the_middle() -> None:
 
 def test_kept_weights_are_the_trained_ones(tmp_path: Path) -> None:
     trained, reader = digits_ptq(epochs=EPOCHS), digits_ptq(epochs=EPOCHS)
-    trained.keep_in(tmp_path: Path)
+    trained.keep_in(tmp_path)
     genome = trained.space.corners()[1]
     scores = trained.evaluate(genome[None])
-    reader.keep_in(tmp_path: Path)
+    reader.keep_in(tmp_path)
     with torch.no_grad():  # a changed file shows that it is read, and that nothing is trained again
         (file,) = tmp_path.glob("weights/*.pt")
         assert reader.evaluate(genome[None]) == scores
         torch.save({name: torch.zeros_like(value) for name, value in torch.load(file).items()}, file)
     zeroed = digits_ptq(epochs=EPOCHS)
-    zeroed.keep_in(tmp_path: Path)
+    zeroed.keep_in(tmp_path)
     assert zeroed.evaluate(genome[None]) != scores
 
 
@@ -190,7 +190,7 @@ def test_a_damaged_weights_file_is_named(tmp_path: Path) -> None:
     problem = digits_ptq(epochs=EPOCHS)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / f"digits-48-32-s0-e{EPOCHS}.pt").write_bytes(b"not weights")
-    problem.keep_in(tmp_path: Path)
+    problem.keep_in(tmp_path)
     with pytest.raises(OSError, match="cannot be read"):
         problem.evaluate(problem.space.corners())
 
