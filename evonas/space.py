@@ -225,7 +225,8 @@ class SearchSpace:
     @cached_property
     def _strides(self) -> IntArray:
         if not self.indexable:
-            raise InvalidArgument(f"a space of {self.size:.3g} genomes is too large to be numbered")
+            magnitude = int(math.log10(self.size))  # a float could not hold it
+            raise InvalidArgument(f"a space of more than 10^{magnitude} genomes is too large to be numbered")
         strides = np.ones(len(self), dtype=np.int64)
         strides[:-1] = np.cumprod(self.n_choices[:0:-1])[::-1]
         return strides
