@@ -140,4 +140,4 @@ def test_the_hypervolume_of_an_archive_is_that_of_its_front() -> None:
     assert archive.hypervolume() == 0.0
     for i, (error, cost) in enumerate([(2.0, 0.0), (1.0, 3.0), (1.5, 5.0), (0.0, 6.0)]):
         archive.add(Evaluation(i, (i // 3, i % 3), {"error": error, "cost": cost}))
-    assert archive.hypervolume() == pytest.approx(((1.0 - 0.5) * 0.5))
+    assert archive.hypervolume() == pytest.approx((1.0 - 0.5) * 0.5)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from contracts.problems import Make, ProblemContract, some_genomes
-from toys import untouched_global_state
 from torchmetrics.classification import MulticlassAccuracy
+from toys import untouched_global_state
 
 from evonas.errors import InvalidArgument, UnknownName
 from evonas.formats import Fixed
