@@ -178,7 +178,8 @@ def _run(
                 archive.add(evaluation)
                 sampler.tell([evaluation])
                 shown.update(archive)
-                if stop is not None and stop() and archive.spent < budget:
+                replaying = len(archive) < len(replay)
+                if stop is not None and not replaying and stop() and archive.spent < budget:
                     ended = "interrupted"
                     break
     if len(archive) < len(replay):
