@@ -19,7 +19,7 @@ __all__ = ["front_table", "print_table", "result_json", "task_lines"]
 def task_lines(task: Task) -> list[str]:
     """What is searched, in a few lines: space, objectives, constraints, and what was left out."""
     problem = task.problem
-    lines = [f"{problem.name}: {len(problem.space)} genes, {problem.space.size:,} genomes"]
+    lines = [f"{problem.name}: {problem.space.summary}"]
     lines += [_objective_line(objective) for objective in task.objectives]
     lines += [f"  constraint {constraint.text}" for constraint in task.constraints]
     lines += [

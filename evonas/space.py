@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -129,7 +130,13 @@ class SearchSpace:
         return len(self.genes)
 
     def __repr__(self) -> str:
-        return f"SearchSpace({len(self)} genes, {self.size:,} genomes)"
+        return f"SearchSpace({self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """`8 genes, 4,194,304 genomes`."""
+        size = f"{self.size:,}" if self.size < 10**15 else f"{Decimal(self.size):.3e}"
+        return f"{len(self)} gene{'s' * (len(self) != 1)}, {size} genome{'s' * (self.size != 1)}"
 
     @cached_property
     def n_choices(self) -> IntArray:

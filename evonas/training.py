@@ -50,7 +50,7 @@ def train(
         `model`, in evaluation mode.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, foreach=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     steps = epochs * -(-len(inputs) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
     model.train()

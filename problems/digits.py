@@ -34,7 +34,7 @@ PTQ_WIDTHS = (2, 3, 4, 5, 6, 8)
 MULTIPLIERS = (0.25, 0.5, 1.0, 2.0)
 EPOCHS = 60
 LEARNING_RATE = 1e-2
-BATCH = 32
+BATCH = 64
 Frac = Literal["calibrated", "half"]
 
 

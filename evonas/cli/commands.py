@@ -199,7 +199,7 @@ def space(problem: ProblemName, device: Device = None, options: Options = []) ->
     from evonas.report import print_table
 
     found = load(problem, _options(problem, options, device))
-    print(f"{found.name}: {len(found.space)} genes, {found.space.size:,} genomes")
+    print(f"{found.name}: {found.space.summary}")
     print_table(["gene", "choices"], [[gene.name, " < ".join(gene.labels)] for gene in found.space.genes], sys.stdout)
     if found.chains:
         rows = [
@@ -285,7 +285,7 @@ def _finish(result: Result, json: bool) -> int:
         return INTERRUPTED
     _print_result(result, range(len(result.front_evaluations)), json)
     if not json:
-        print(f"{result.directory} holds run.sqlite, front.csv and the figures; `evonas show` and `evonas plot` read it")
+        print(f"saved in {result.directory}; `evonas show` and `evonas plot` read it, `evonas resume --budget` goes on")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -124,15 +124,15 @@ class NetworkProblem(Problem):
         """Accuracy and loss on the validation split, for genomes (n, n_genes)."""
         from torchmetrics.functional.classification import multiclass_accuracy
 
-        scores = []
-        for genome in genomes:
-            logits = self.logits(genome, self.validation.inputs)
-            accuracy = multiclass_accuracy(
-                logits, self.validation.targets, num_classes=self.classes, average="micro", validate_args=False
-            )
-            loss = nn.functional.cross_entropy(logits, self.validation.targets)
-            scores.append({"accuracy": float(accuracy), "loss": float(loss)})
-        return scores
+        with single_thread():
+            return [self._scores(genome, multiclass_accuracy) for genome in genomes]
+
+    def _scores(self, genome: IntArray, multiclass_accuracy: Callable[..., Tensor]) -> dict[str, float]:
+        logits, targets = self.logits(genome, self.validation.inputs), self.validation.targets
+        accuracy = multiclass_accuracy(
+            logits, targets, num_classes=self.classes, average="micro", validate_args=False
+        )
+        return {"accuracy": float(accuracy), "loss": float(nn.functional.cross_entropy(logits, targets))}
 
     def logits(self, genome: IntArray, inputs: Tensor) -> Tensor:
         """What the network of `genome` (n_genes,) returns for `inputs` (n, ...): logits (n, classes).
