@@ -126,7 +126,7 @@ def resume(
             spent = sum(evaluation.status != "infeasible" for evaluation in recorded)
             if _at_least_one("budget", budget) < spent:
                 raise InvalidArgument(f"`budget` is {budget}, but {spent} evaluations are spent already; give more")
-            store.update_config("budget", budget)
+            store.update_config("budget", int(budget))
         return _run(task, store, recorded, figures=figures, progress=progress, started=started, stop=stop)
 
 
@@ -178,7 +178,8 @@ def _run(
                 archive.add(evaluation)
                 sampler.tell([evaluation])
                 shown.update(archive)
-                if stop is not None and stop() and archive.spent < budget:
+                replaying = len(archive) < len(replay)
+                if stop is not None and not replaying and stop() and archive.spent < budget:
                     ended = "interrupted"
                     break
     if len(archive) < len(replay):

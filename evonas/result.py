@@ -69,7 +69,7 @@ class Result:
 
     @property
     def evaluations(self) -> pd.DataFrame:
-        """Every evaluation in the order in which it was made, with its status, seconds and error text."""
+        """Every evaluation in the order in which it was made, with its status, seconds and why it failed."""
         return self.frame(self.archive.evaluations, everything=True)
 
     def frame(self, evaluations: Sequence[Evaluation], *, everything: bool = False) -> pd.DataFrame:
@@ -84,7 +84,7 @@ class Result:
         row: dict[str, Any] = {"number": evaluation.number}
         row |= {name: evaluation.values.get(name, float("nan")) for name in names}
         if everything:
-            row |= {"status": evaluation.status, "seconds": evaluation.seconds, "error": evaluation.error}
+            row |= {"status": evaluation.status, "seconds": evaluation.seconds, "failure": evaluation.error}
         else:
             for name, estimate in self.tests.get(evaluation.number, {}).items():
                 row |= {f"test_{name}": estimate.value, f"test_{name}_low": estimate.low}

@@ -175,22 +175,24 @@ class SearchSpace:
         Raises:
             InvalidArgument: wrong shape, not integers, or an index outside its gene.
         """
-        given = np.asarray(genomes)
+        try:
+            given = np.asarray(genomes)
+        except ValueError:
+            raise InvalidArgument(f"`genomes` must have shape (n, {len(self)}), got rows of several lengths") from None
         if given.ndim != 2 or given.shape[1] != len(self):
             raise InvalidArgument(f"`genomes` must have shape (n, {len(self)}), got {given.shape}")
         if given.size == 0:
             return given.astype(np.int64)
-        if given.dtype.kind not in "iu" and not np.array_equal(given, np.floor(given)):
+        if given.dtype.kind not in "iuf" or (given.dtype.kind == "f" and not np.array_equal(given, np.floor(given))):
             raise InvalidArgument(f"`genomes` must be integers, got dtype {given.dtype}")
-        checked = given.astype(np.int64)
-        outside = (checked < 0) | (checked >= self.n_choices)
+        outside = (given < 0) | (given >= self.n_choices)
         if outside.any():
             row, gene = (int(i) for i in np.argwhere(outside)[0])
             raise InvalidArgument(
-                f"genome {row} has index {checked[row, gene]} for gene `{self.genes[gene].name}`, "
+                f"genome {row} has index {given[row, gene]:.0f} for gene `{self.genes[gene].name}`, "
                 f"which has choices 0 to {self.n_choices[gene] - 1}"
             )
-        return checked
+        return given.astype(np.int64)
 
     def encode(self, choices: Mapping[str, Any]) -> IntArray:
         """The genome that picks `choices` (gene name to value or label), shape (n_genes,).
@@ -232,7 +234,8 @@ class SearchSpace:
     @cached_property
     def _strides(self) -> IntArray:
         if not self.indexable:
-            raise InvalidArgument(f"a space of {self.size:.3g} genomes is too large to be numbered")
+            magnitude = int(math.log10(self.size))  # a float could not hold it
+            raise InvalidArgument(f"a space of more than 10^{magnitude} genomes is too large to be numbered")
         strides = np.ones(len(self), dtype=np.int64)
         strides[:-1] = np.cumprod(self.n_choices[:0:-1])[::-1]
         return strides

@@ -86,6 +86,9 @@ def _gene(name: str, values: Sequence[Any]) -> Gene:
 
 def _objective(name: str, direction: Direction | Objective, *, exact: bool) -> Objective:
     if isinstance(direction, Objective):
+        if direction.name != name or direction.exact != exact:
+            wanted = f"`name={name!r}` and `exact={exact}`"
+            raise InvalidArgument(f"objective `{name}` must have {wanted}, got {direction}")
         return direction
     if direction not in ("min", "max"):
         raise InvalidArgument(f"direction of objective `{name}` must be 'min' or 'max', got {direction!r}")
