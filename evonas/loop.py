@@ -142,7 +142,9 @@ def load_result(directory: Path | str, problem: Problem | None = None) -> Result
         for evaluation in store.evaluations():
             archive.add(evaluation)
         archive.task.problem.keep_in(Path(directory))
-        return Result(archive, config, store.tests(), Path(directory), config["ended"] or "interrupted")
+        return Result(
+            archive, store.tests(), config=config, directory=Path(directory), ended=config["ended"] or "interrupted"
+        )
 
 
 def _run(
@@ -185,7 +187,7 @@ def _run(
     if len(archive) < len(replay):
         raise _diverged(len(archive))
     store.update_config("ended", ended)
-    result = Result(archive, config, store.tests(), store.directory, ended)
+    result = Result(archive, store.tests(), config=config, directory=store.directory, ended=ended)
     if ended != "interrupted":
         result.tests = {e.number: task.problem.test(np.array(e.genome)) for e in archive.front}
         store.set_tests(result.tests)

@@ -31,8 +31,8 @@ class Result:
 
     Args:
         archive: every evaluation made.
-        config: what the run was started with: sampler, budget, seed, and all else that the store holds.
         tests: scores of the front on test data, by evaluation number.
+        config: what the run was started with: sampler, budget, seed, and all else that the store holds.
         directory: of the run; None when it was kept in memory.
         ended: why the search ended: `budget`, `exhausted` or `interrupted`.
     """
@@ -40,15 +40,16 @@ class Result:
     def __init__(
         self,
         archive: Archive,
-        config: Mapping[str, Any],
         tests: Mapping[int, Mapping[str, Estimate]],
+        *,
+        config: Mapping[str, Any] | None = None,
         directory: Path | None = None,
         ended: str = "budget",
     ) -> None:
         self.archive = archive
         self.task: Task = archive.task
         self.problem = archive.task.problem
-        self.config = config
+        self.config = config or {}
         self.tests = tests
         self.directory = directory
         self.ended = ended

@@ -130,7 +130,7 @@ class SearchSpace:
         return len(self.genes)
 
     def __repr__(self) -> str:
-        return f"SearchSpace({self.summary})"
+        return f"SearchSpace({len(self)} genes, {self.size:,} genomes)"
 
     @property
     def summary(self) -> str:

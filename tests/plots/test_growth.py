@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 from plots.cases import infeasible, not_finite, one_objective, six_objectives, ten_objectives
