@@ -246,6 +246,8 @@ def _checked(problem: Problem, returned: Sequence[Mapping[str, float]]) -> dict[
             f"problem `{problem.name}`: evaluate returned the scores {got or 'none'}; expected exactly {', '.join(names)}"
         )
     try:
+        if any(isinstance(scores[name], str) for name in names):
+            raise ValueError
         return {name: float(scores[name]) for name in names}
     except (TypeError, ValueError):
         raise EvaluationError(

@@ -68,9 +68,8 @@ def search(
         EvonasError: anything about the arguments that cannot be.
     """
     found = load(problem) if isinstance(problem, str) else problem
-    spec = problem if isinstance(problem, str) else found.spec
     config = {
-        "problem": {"spec": spec, "name": found.name, "options": dict(found.options)},
+        "problem": {"spec": found.spec, "name": found.name, "options": dict(found.options)},
         "space": found.space.fingerprint,
         "sampler": sampler_name(sampler),
         "budget": _at_least_one("budget", budget),

@@ -90,7 +90,8 @@ class Result:
             for name, estimate in self.tests.get(evaluation.number, {}).items():
                 row |= {f"test_{name}": estimate.value, f"test_{name}_low": estimate.low}
                 row[f"test_{name}_high"] = estimate.high
-        return row | self.problem.space.labels(np.array(evaluation.genome))
+        choices = self.problem.space.labels(np.array(evaluation.genome))
+        return row | {f"gene {name}" if name in row else name: label for name, label in choices.items()}
 
     def best(self, objective: str | None = None, **limits: float | str) -> pd.Series[Any]:
         """The row of the front that is best in `objective` (the first one) within limits.

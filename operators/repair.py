@@ -65,7 +65,9 @@ class BudgetRepair(Repair):
             shell = np.concatenate([_moved(shell, downwards, -1), _moved(shell, upwards, 1)])
             feasible = shell[self._excess(shell) <= 0] if len(shell) else shell
             if len(feasible):
-                return np.asarray(feasible[np.lexsort(feasible.T[::-1])[0]])
+                # the one that uses the budget best; otherwise the first genes would always give way
+                slack = -self.violations(feasible).sum(axis=1)
+                return np.asarray(feasible[np.lexsort((*feasible.T[::-1], slack))[0]])
         return genome
 
     def _outward(self, shell: IntArray, centre: IntArray, direction: int) -> BoolArray:

@@ -49,6 +49,8 @@ def distinct(
     which so little is feasible that drawing does not hit it, also when `repair` (genomes to genomes nearer to being
     feasible) finds no more. What repair finds is not uniform.
     """
+    if n <= 0:
+        return np.zeros((0, len(space)), dtype=np.int64)
     taken = set(seen or ())
     found: list[IntArray] = []
 
