@@ -17,6 +17,7 @@ __all__ = ["ALIASES", "SAMPLERS", "make_sampler", "sampler_name"]
 SAMPLERS: dict[str, tuple[str, str]] = {
     "nsga2": ("evonas.samplers.nsga2", "Nsga2Sampler"),
     "random": ("evonas.samplers.random", "RandomSampler"),
+    "sa-nsga2": ("evonas.samplers.surrogate", "SurrogateSampler"),
     "grid": ("evonas.samplers.grid", "GridSampler"),
 }
 ALIASES = {"brute-force": "grid"}

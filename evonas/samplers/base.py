@@ -22,7 +22,13 @@ class Sampler(ABC):
     Args:
         task: what is searched.
         seed: of every random choice the sampler makes.
+
+    Attributes:
+        charge: what the sampler spent besides evaluations, such as a problem's sensitivities, in evaluations. It
+            counts against the budget, rounded up.
     """
+
+    charge: float = 0.0
 
     def __init__(self, task: Task, seed: int) -> None:
         self.task = task

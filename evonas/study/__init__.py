@@ -1,0 +1,1 @@
+"""Samplers x seeds: curves, statistics and tables."""
