@@ -21,27 +21,32 @@ _GP_POINTS = 500  # beyond, `auto` takes trees
 _FIT_POINTS = 250  # hyperparameters are fitted to at most so many
 _EVERY_STEP = 60  # up to here hyperparameters are fitted at every step,
 _GROWTH = 1.04  # beyond, when the data has grown by this factor
-_SKEWED = 8.0  # largest over smallest value from which an objective is modelled by its logarithm
+_ROOMS = (1.0, 2.0, 4.0)  # below the smallest value, in units of the median's distance from it
 _TREES = 100
 _LEAF = 2  # samples at least in a leaf
 
 
 class Scale:
-    """Whether an objective is modelled as it is or by its logarithm, decided from the values seen.
+    """The scale on which an objective is modelled: as it is, or the logarithm of what it exceeds some shift by.
+
+    The shift lies below the smallest value seen, by one of a few multiples of the distance from there to the median;
+    the one under which the values look most normal is taken (profile likelihood of Box and Cox 1964, section 3, for
+    their shifted logarithm). A long tail of bad values then does not drown the differences between good ones.
 
     Args:
         values: to be minimised, shape (n,).
-        lowest: the smallest value that there can be, where known.
     """
 
-    def __init__(self, values: FloatArray, lowest: float | None) -> None:
-        floor = 0.0 if lowest is None else lowest
-        above = values - floor
-        positive = above[above > 0.0]
-        # where the bound is reached, half the smallest value seen stands in for zero
-        self.shift = floor if len(positive) == len(above) or not len(positive) else floor - 0.5 * float(positive.min())
-        shifted = values - self.shift
-        self.logarithmic = bool((shifted > 0.0).all() and shifted.max() > _SKEWED * shifted.min())
+    def __init__(self, values: FloatArray) -> None:
+        best, middle = float(values.min()), float(np.median(values))
+        self.shift = 0.0
+        self.logarithmic = False
+        score = -len(values) * np.log(max(float(values.std()), 1e-300))
+        for room in _ROOMS if middle > best else ():
+            shifted = np.log(values - best + room * (middle - best))
+            trial = -len(values) * np.log(max(float(shifted.std()), 1e-300)) - float(shifted.sum())
+            if trial > score:
+                score, self.shift, self.logarithmic = trial, best - room * (middle - best), True
 
     def apply(self, values: FloatArray) -> FloatArray:
         """`values` as the model sees them."""
@@ -58,13 +63,11 @@ class Model(ABC):
 
     Args:
         features: of the genomes.
-        lowest: the smallest value of the objective that there can be, where known.
     """
 
-    def __init__(self, features: Features, lowest: float | None) -> None:
+    def __init__(self, features: Features) -> None:
         self.features = features
-        self.lowest = lowest
-        self.scale = Scale(np.ones(1), None)
+        self.scale = Scale(np.ones(1))
 
     @abstractmethod
     def fit(self, genomes: IntArray, values: FloatArray, rng: np.random.Generator) -> None:
@@ -82,25 +85,24 @@ class Model(ABC):
 class GpModel(Model):
     """A Gaussian process; hyperparameters are fitted again as the data grows."""
 
-    def __init__(self, features: Features, lowest: float | None) -> None:
-        super().__init__(features, lowest)
+    def __init__(self, features: Features) -> None:
+        super().__init__(features)
         self._hyperparameters: Hyperparameters | None = None
         self._fitted = 0
-        self._logarithmic = False
 
     def fit(self, genomes: IntArray, values: FloatArray, rng: np.random.Generator) -> None:
-        self.scale = Scale(values, self.lowest)
+        self.scale = Scale(values)
         stationary, linear = self.features.stationary(genomes), self.features.linear(genomes)
         targets = self.scale.apply(values)
         due = len(genomes) <= _EVERY_STEP or len(genomes) >= _GROWTH * self._fitted
-        if due or self._hyperparameters is None or self.scale.logarithmic != self._logarithmic:
+        if due or self._hyperparameters is None:
             rows = np.arange(len(genomes))
             if len(rows) > _FIT_POINTS:
                 rows = np.sort(rng.choice(rows, _FIT_POINTS, replace=False))
             self._hyperparameters = fit(
                 stationary[rows], linear[rows], targets[rows], self.features.owners, start=self._hyperparameters
             )
-            self._fitted, self._logarithmic = len(genomes), self.scale.logarithmic
+            self._fitted = len(genomes)
         self._data = (stationary, linear, targets)
         self._condition()
 
@@ -130,7 +132,7 @@ class TreeModel(Model):
     def fit(self, genomes: IntArray, values: FloatArray, rng: np.random.Generator) -> None:
         from sklearn.ensemble import ExtraTreesRegressor
 
-        self.scale = Scale(values, self.lowest)
+        self.scale = Scale(values)
         linear = self.features.linear(genomes)
         targets = self.scale.apply(values)
         self._mean, self._deviation = standardisation(targets)
@@ -169,8 +171,8 @@ def _ridge(inputs: FloatArray, targets: FloatArray) -> FloatArray:
     return best[1]
 
 
-def make_model(kind: Kind, points: int, features: Features, lowest: float | None) -> Model:
+def make_model(kind: Kind, points: int, features: Features) -> Model:
     """The model of that kind for so many data points."""
     if kind == "trees" or (kind == "auto" and points > _GP_POINTS):
-        return TreeModel(features, lowest)
-    return GpModel(features, lowest)
+        return TreeModel(features)
+    return GpModel(features)

@@ -37,6 +37,7 @@ _LOCAL = 1024  # neighbours of the front in a pool, at most
 _CHILDREN = 512
 _RANDOM = 256
 _MARGIN = 0.1  # of the reference point past the range of the fronts
+_OPTIMISM = 1.0  # standard deviations by which predictions are taken to be better when the box is chosen
 _LEAST = 3  # evaluations that a model needs
 _RECONSIDERED = 256  # best candidates among which the rest of a batch is chosen
 
@@ -210,8 +211,7 @@ class SurrogateSampler(Sampler):
             if not self._modelled(objective):
                 continue
             values = objective.sign * np.array([e.values[objective.name] for e in evaluations])
-            lowest = None if objective.bounds is None else min(objective.sign * bound for bound in objective.bounds)
-            fresh = make_model(self.settings.model, len(genomes), self._features, lowest)
+            fresh = make_model(self.settings.model, len(genomes), self._features)
             kept = self._models.get(objective.name)
             model = self._models[objective.name] = kept if type(kept) is type(fresh) else fresh  # type: ignore[assignment]
             model.fit(genomes, values, self.rng)
@@ -231,12 +231,12 @@ class SurrogateSampler(Sampler):
     def _score(self, genomes: IntArray, front: FloatArray) -> tuple[FloatArray, list[Marginal]]:
         """The acquisition function, shape (n,): improvement times the probability of meeting the constraints."""
         marginals = self._marginals(genomes)
-        centres = np.stack([marginal.centre for marginal in marginals], axis=1)
+        hopes = np.stack([marginal.quantile(-_OPTIMISM) for marginal in marginals], axis=1)
         if self.settings.acquisition == "mean":
             marginals = [Exact(marginal.centre) for marginal in marginals]
         scores = np.ones(len(genomes))
         if len(front):
-            scores = expected_improvement(marginals, front, self._reference(front, centres))
+            scores = expected_improvement(marginals, front, self._reference(front, hopes))
         for constraint in self.task.measured_constraints:
             limit = constraint.objective.sign * constraint.limit
             marginal = self._models[constraint.objective.name].predict(genomes)
@@ -244,9 +244,13 @@ class SurrogateSampler(Sampler):
             scores = scores * (marginal.probability(limit) if below else 1.0 - marginal.probability(limit))
         return scores, marginals
 
-    def _reference(self, front: FloatArray, centres: FloatArray) -> FloatArray:
-        """A little past the range of the known front and the predicted one together, but not past all that was seen."""
-        predicted = centres[non_dominated(centres)]
+    def _reference(self, front: FloatArray, hopes: FloatArray) -> FloatArray:
+        """A little past the range of the known front and the hoped-for one together, but not past all that was seen.
+
+        With the known front alone, a few small networks collapse the box, and a region that is good in another
+        objective gets no credit for ever.
+        """
+        predicted = hopes[non_dominated(hopes)]
         seen = self.task.minimised(list(self._known.values())).max(axis=0)
         upper = np.maximum(front.max(axis=0), np.minimum(predicted.max(axis=0), seen))
         lower = np.minimum(front.min(axis=0), predicted.min(axis=0))
