@@ -93,6 +93,13 @@ class Problem(ABC):
         genome is then recorded as failed, with the text.
         """
 
+    def true_values(self, genomes: IntArray, objectives: Sequence[Objective]) -> FloatArray:
+        """What samplers are compared by, minimised, shape (n, len(objectives)), for evaluated genomes (n, n_genes).
+
+        NaN where nothing better than the evaluation is known, which is the rule. Samplers never see it.
+        """
+        return np.full((len(genomes), len(objectives)), np.nan)
+
     def sensitivities(self) -> Sensitivities | None:
         """How much each gene matters, where that can be had for far less than evaluations; None where it cannot.
 

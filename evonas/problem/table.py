@@ -19,7 +19,7 @@ from evonas.space import FloatArray, Gene, IntArray, SearchSpace
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SUFFIXES", "TableProblem", "subspace"]
+__all__ = ["SUFFIXES", "TableProblem", "check_suffix", "subspace"]
 
 SUFFIXES = (".csv", ".parquet", ".npz")
 _LARGEST = 20_000_000  # rows; past that a table does not fit
@@ -136,7 +136,7 @@ class TableProblem(Problem):
         Raises:
             InvalidArgument: the suffix is none of `SUFFIXES`, or the file cannot be written.
         """
-        suffix = _suffix(path)
+        suffix = check_suffix(path)
         partial = path.with_name(f".{path.name}.partial{suffix}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -296,7 +296,8 @@ def _evaluated(problem: Problem, genomes: IntArray) -> Sequence[Mapping[str, flo
         raise
 
 
-def _suffix(path: Path) -> str:
+def check_suffix(path: Path) -> str:
+    """The suffix of `path`, which must be one of `SUFFIXES`."""
     if path.suffix not in SUFFIXES:
         raise InvalidArgument(f"table {path} must end in {', '.join(SUFFIXES)}")
     return path.suffix
@@ -306,7 +307,7 @@ def _columns(path: Path) -> tuple[dict[str, np.ndarray], Sensitivities | None]:
     """Column name to its cells, and the sensitivities that an npz file may hold."""
     import pandas as pd
 
-    suffix = _suffix(path)
+    suffix = check_suffix(path)
     if not path.is_file():
         raise InvalidArgument(f"table {path} does not exist")
     try:

@@ -49,6 +49,11 @@ class Sampler(ABC):
         asked, self._queue = self._queue[:n], self._queue[n:]
         return np.array(asked, dtype=np.int64).reshape(len(asked), len(self.space))
 
+    def begin_with(self, genomes: IntArray) -> None:
+        """Propose distinct genomes (n, n_genes) first, in place of the sampler's own start; before it is asked."""
+        self._queue = list(genomes)
+        self.proposed.update(self.space.keys(genomes))
+
     @abstractmethod
     def _next_block(self) -> IntArray:
         """The next genomes, none in `self.proposed`, shape (m, n_genes); as many as suits the sampler."""

@@ -54,8 +54,20 @@ def _block(gene: Gene) -> _Block:
     return _Block(line, np.concatenate([thermometer, line, line**2], axis=1))
 
 
+def _alike(space: SearchSpace) -> list[list[int]]:
+    """Categorical genes that have the same choices, two or more together."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for i, gene in enumerate(space.genes):
+        if not gene.ordered:
+            found.setdefault(gene.labels, []).append(i)
+    return [genes for genes in found.values() if len(genes) > 1]
+
+
 class Features:
     """Inputs of a surrogate, for the genomes of one space.
+
+    One-hot categories (scaled to be one apart), `coordinates` of ordered genes, how often each category occurs among
+    genes with the same categories, and the sum of sensitivities.
 
     Args:
         space: of the genomes.
@@ -65,9 +77,12 @@ class Features:
     def __init__(self, space: SearchSpace, sensitivities: Sensitivities | None = None) -> None:
         self._blocks = [_block(gene) for gene in space.genes]
         self._sensitivities = sensitivities
-        owners = [np.full(block.stationary.shape[1], i) for i, block in enumerate(self._blocks)]
+        self._alike = _alike(space)
+        columns = [block.stationary.shape[1] for block in self._blocks]
+        columns += [len(space.genes[genes[0]].choices) for genes in self._alike]
+        columns += [] if sensitivities is None else [1]
+        owners = [np.full(count, group) for group, count in enumerate(columns)]
         if sensitivities is not None:
-            owners.append(np.array([len(space)]))
             known = np.nan_to_num(sensitivities.values)
             largest = float(np.max(known, axis=1).sum())
             self._floor = max(1e-4 * largest, 1e-12)  # below it a sensitivity is noise
@@ -77,13 +92,20 @@ class Features:
     def stationary(self, genomes: IntArray) -> FloatArray:
         """Inputs whose distances matter, shape (n, d); `owners` (d,) says to which gene each column belongs."""
         columns = [block.stationary[genomes[:, i]] for i, block in enumerate(self._blocks)]
-        return np.concatenate([*columns, *self._sums(genomes, 1)], axis=1)
+        return np.concatenate([*columns, *self._shares(genomes), *self._sums(genomes, 1)], axis=1)
 
     def linear(self, genomes: IntArray) -> FloatArray:
         """Inputs in which the objective may be linear, shape (n, d), a constant among them."""
         columns = [block.linear[genomes[:, i]] for i, block in enumerate(self._blocks)]
         scaled = np.concatenate(columns, axis=1) / np.sqrt(len(self._blocks))
-        return np.concatenate([np.ones((len(genomes), 1)), scaled, *self._sums(genomes, 2)], axis=1)
+        constant = np.ones((len(genomes), 1))
+        return np.concatenate([constant, scaled, *self._shares(genomes), *self._sums(genomes, 2)], axis=1)
+
+    def _shares(self, genomes: IntArray) -> list[FloatArray]:
+        """Share of each category among the genes that have it, (n, categories) for each set of genes alike."""
+        return [
+            np.mean([self._blocks[i].linear[genomes[:, i]] for i in genes], axis=0) for genes in self._alike
+        ]
 
     def _sums(self, genomes: IntArray, degree: int) -> list[FloatArray]:
         if self._sensitivities is None:

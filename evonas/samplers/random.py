@@ -31,7 +31,8 @@ class RandomSampler(Sampler):
         while self._next < len(self._order):
             genomes = self.space.unrank(self._order[self._next : self._next + _BLOCK])
             self._next += _BLOCK
-            genomes = genomes[self.task.feasible(genomes)]
+            fresh = np.array([key not in self.proposed for key in self.space.keys(genomes)], dtype=np.bool_)
+            genomes = genomes[fresh & self.task.feasible(genomes)]
             if len(genomes):
                 return genomes
         return np.zeros((0, len(self.space)), dtype=np.int64)

@@ -91,6 +91,11 @@ class SurrogateSampler(Sampler):
         self._started = False
         self._suggested = 0
 
+    def begin_with(self, genomes: IntArray) -> None:
+        """`genomes` (n, n_genes) are the initial design."""
+        super().begin_with(genomes)
+        self._started = True
+
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
         """Learn from evaluations, in any order."""
         for evaluation in evaluations:
