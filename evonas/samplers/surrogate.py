@@ -37,7 +37,7 @@ _LOCAL = 1024  # neighbours of the front in a pool, at most
 _CHILDREN = 512
 _RANDOM = 256
 _MARGIN = 0.1  # of the reference point past the range of the fronts
-_OPTIMISM = 1.0  # standard deviations by which predictions are taken to be better when the box is chosen
+_OPTIMISM = 2.0  # standard deviations by which predictions are taken to be better when the box is chosen
 _LEAST = 3  # evaluations that a model needs
 _RECONSIDERED = 256  # best candidates among which the rest of a batch is chosen
 
