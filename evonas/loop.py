@@ -46,6 +46,7 @@ def search(
     out: Path | str | None = None,
     figures: bool = True,
     progress: str | None = None,
+    started: Callable[[Task], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Result:
     """Search a problem for its Pareto front.
@@ -61,15 +62,15 @@ def search(
         out: directory for the run, its tables and figures; in memory when None.
         figures: whether figures are drawn into `out`.
         progress: `bar`, `lines` or `none`; when None, a bar if stderr is a terminal.
+        started: called once with the task, when everything has been checked and before the first evaluation.
         stop: asked after every evaluation; True ends the search early, to be resumed later.
 
     Raises:
         EvonasError: anything about the arguments that cannot be.
     """
     found = load(problem) if isinstance(problem, str) else problem
-    spec = problem if isinstance(problem, str) else getattr(found, "spec", None)
     config = {
-        "problem": {"spec": spec, "name": found.name, "options": dict(found.options)},
+        "problem": {"spec": found.spec, "name": found.name, "options": dict(found.options)},
         "space": found.space.fingerprint,
         "sampler": sampler_name(sampler),
         "budget": _at_least_one("budget", budget),
@@ -84,7 +85,7 @@ def search(
     task = _task(found, config)
     store = Store.memory(config) if out is None else Store.create(Path(out), config)
     try:
-        return _run(task, store, [], figures=figures, progress=progress, stop=stop)
+        return _run(task, store, [], figures=figures, progress=progress, started=started, stop=stop)
     except EvonasError:
         if not store.evaluations():
             store.discard()
@@ -100,6 +101,7 @@ def resume(
     budget: int | None = None,
     figures: bool = True,
     progress: str | None = None,
+    started: Callable[[Task], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Result:
     """Continue the run in `directory` to the end of its budget, or of a larger one.
@@ -110,6 +112,7 @@ def resume(
         budget: a new budget, at least what was spent; the run's own when None.
         figures: whether figures are drawn.
         progress: as in `search`.
+        started: as in `search`.
         stop: as in `search`.
 
     Raises:
@@ -123,8 +126,8 @@ def resume(
             spent = sum(evaluation.status != "infeasible" for evaluation in recorded)
             if _at_least_one("budget", budget) < spent:
                 raise InvalidArgument(f"`budget` is {budget}, but {spent} evaluations are spent already; give more")
-            store.update_config("budget", budget)
-        return _run(task, store, recorded, figures=figures, progress=progress, stop=stop)
+            store.update_config("budget", int(budget))
+        return _run(task, store, recorded, figures=figures, progress=progress, started=started, stop=stop)
 
 
 def load_result(directory: Path | str, problem: Problem | None = None) -> Result:
@@ -139,7 +142,9 @@ def load_result(directory: Path | str, problem: Problem | None = None) -> Result
         for evaluation in store.evaluations():
             archive.add(evaluation)
         archive.task.problem.keep_in(Path(directory))
-        return Result(archive, store.tests(), Path(directory), config["ended"] or "interrupted")
+        return Result(
+            archive, store.tests(), config=config, directory=Path(directory), ended=config["ended"] or "interrupted"
+        )
 
 
 def _run(
@@ -149,12 +154,15 @@ def _run(
     *,
     figures: bool,
     progress: str | None,
+    started: Callable[[Task], None] | None,
     stop: Callable[[], bool] | None,
 ) -> Result:
     """Replay what is recorded, evaluate the rest of the budget, score the front on test, write the reports."""
     config = store.config
     if store.directory is not None:
         task.problem.keep_in(store.directory)
+    if started is not None:
+        started(task)
     sampler = make_sampler(config["sampler"], task, config["seed"])
     archive = Archive(task)
     budget = max(1, config["budget"] - math.ceil(sampler.charge))
@@ -173,13 +181,14 @@ def _run(
                 archive.add(evaluation)
                 sampler.tell([evaluation])
                 shown.update(archive)
-                if stop is not None and stop() and archive.spent < budget:
+                replaying = len(archive) < len(replay)
+                if stop is not None and not replaying and stop() and archive.spent < budget:
                     ended = "interrupted"
                     break
     if len(archive) < len(replay):
         raise _diverged(len(archive))
     store.update_config("ended", ended)
-    result = Result(archive, store.tests(), store.directory, ended)
+    result = Result(archive, store.tests(), config=config, directory=store.directory, ended=ended)
     if ended != "interrupted":
         result.tests = {e.number: task.problem.test(np.array(e.genome)) for e in archive.front}
         store.set_tests(result.tests)

@@ -73,14 +73,15 @@ class Objective:
         """
         match = re.fullmatch(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*", text)
         units = _UNITS.get(self.unit, _COUNTS)
-        if match is None or not math.isfinite(float(match[1])):
+        factor = units.get(match[2], 1.0) if match else 1.0
+        if match is None or not math.isfinite(float(match[1]) * factor):
             example = {"bit": "2KiB", "µs": "50us", "fraction": "0.9"}.get(self.unit, "10k")
             raise InvalidArgument(f"`{text}` is not a value of {self.name}; expected a number such as {example}")
         if match[2] and match[2] not in units:
             raise InvalidArgument(
                 f"`{match[2]}` is not a unit of {self.name}; expected one of {', '.join(units)}, or none for {self.unit or 'a plain number'}"
             )
-        return float(match[1]) * units.get(match[2], 1.0)
+        return float(match[1]) * factor
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,10 @@ class Constraint:
     def text(self) -> str:
         """The limit as a person would write it: `size <= 2 KiB`."""
         return f"{self.objective.name} {'>=' if self.at_least else '<='} {self.objective.format(self.limit)}"
+
+    def excess(self, value: float) -> float:
+        """How far one value is past the limit; <= 0 when it meets it."""
+        return self.limit - value if self.at_least else value - self.limit
 
     def violation(self, values: FloatArray) -> FloatArray:
         """How far `values` (any shape, in the objective's unit) are past the limit; <= 0 when they meet it."""
@@ -120,4 +125,5 @@ class Constraint:
 def minimised(values: FloatArray, objectives: Sequence[Objective]) -> FloatArray:
     """Values (n, k) in users' directions as values to be minimised, and back: the one place where signs flip."""
     signs = np.array([objective.sign for objective in objectives])
-    return values * signs
+    flipped: FloatArray = values * signs
+    return flipped

@@ -99,7 +99,7 @@ class Archive:
         at_most, below = (known <= values).all(axis=1), (known < values).any(axis=1)
         if (at_most & below).any():
             return "dominated"
-        beaten = (values <= known).all(axis=1) & (values < known).any(axis=1)
+        beaten = np.atleast_1d((values <= known).all(axis=1) & (values < known).any(axis=1))
         self._front = [kept for kept, lost in zip(self._front, beaten, strict=True) if not lost] + [evaluation]
         self._front_values = np.concatenate([known[~beaten], values])
         return "front"

@@ -79,6 +79,12 @@ class LayerPlan:
     bias: Format
 
     @property
+    def formats(self) -> dict[str, Format]:
+        """Slot to format, for the tensors that the layer has."""
+        found = {"data_in": self.data_in, "weight": self.weight}
+        return found | {"bias": self.bias} if self.layer.bias else found
+
+    @property
     def short(self) -> str:
         """`fc1 w4 a8`: weight and data format without their family name when it is fixed point."""
         return f"{self.layer.name} w{_short(self.weight)} a{_short(self.data_in)}"
@@ -148,7 +154,7 @@ class PlanSpace:
     `defaults`, or float32.
 
     Raises:
-        UnknownName: a target that the network does not have.
+        UnknownName: a target that the network does not have, or targets of a gene that is not there.
         InvalidArgument: two genes drive the same target, or choices of the wrong kind.
     """
 
@@ -166,6 +172,8 @@ class PlanSpace:
         self._slots = {f"{layer.name}.{slot}": None for layer in network.quantizable for slot in SLOTS}
         self._defaults = dict(defaults or {})
         self._driver: dict[str, int] = {}
+        for name in targets or {}:
+            self.space.position(name)
         for position, gene in enumerate(self.space.genes):
             for target in (targets or {}).get(gene.name, (gene.name,)):
                 self._bind(gene, position, target)

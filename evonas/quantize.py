@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -93,7 +93,7 @@ class PostTraining:
             memo: an empty dictionary, handed to consecutive calls with these same `inputs`: what a plan shares with
                 the one before it, from the input on, is then not computed again. The result is the same bit for bit.
         """
-        layers = {layer.layer.name: layer for layer in plan.layers}
+        layers = {layer.layer.name: layer for layer in self.concrete(plan).layers}
         with torch.no_grad():
             output: Tensor = _Runner(self, layers, memo).run(inputs)
         return output
@@ -101,13 +101,13 @@ class PostTraining:
     def module(self, plan: Plan) -> torch.fx.GraphModule:
         """A stand-alone module with `plan` applied; its outputs are bit for bit those of `forward`."""
         result = copy.deepcopy(self.graph)
-        chosen = {layer.layer.name: layer for layer in plan.layers}
+        chosen = {layer.layer.name: layer for layer in self.concrete(plan).layers}
         for node in list(result.graph.nodes):
             if node.op != "call_module" or node.target not in chosen:
                 continue
             name, layer = str(node.target), chosen[str(node.target)]
             rounding = f"{name.replace('.', '_')}_data_in"
-            result.add_submodule(rounding, Quantizer(self.concrete(f"{name}.data_in", layer.data_in)))
+            result.add_submodule(rounding, Quantizer(layer.data_in))
             with result.graph.inserting_before(node):
                 node.args = (result.graph.call_module(rounding, (node.args[0],)), *node.args[1:])
             module = result.get_submodule(name)
@@ -116,38 +116,33 @@ class PostTraining:
         result.recompile()
         return result
 
-    def concrete(self, slot: str, fmt: Format) -> Format:
-        """`fmt` with whatever it leaves to calibration chosen from the tensor in `slot` (`fc1.weight`)."""
-        if fmt.concrete:
-            return fmt
-        key = (slot, fmt)
-        if key not in self._formats:
-            self._formats[key] = fmt.calibrate(self._tensor(slot))
-        return self._formats[key]
-
-    def concrete_plan(self, plan: Plan) -> list[dict[str, Any]]:
-        """The plan layer by layer, with concrete formats: one dictionary a layer, values are specs and counts."""
-        rows = []
-        for layer in plan.layers:
-            name = layer.layer.name
-            slots = {"data_in": layer.data_in, "weight": layer.weight, "bias": layer.bias}
-            if not layer.layer.bias:
-                del slots["bias"]
-            specs = {slot: self.concrete(f"{name}.{slot}", fmt).spec for slot, fmt in slots.items()}
-            rows.append({"layer": name, "inputs": layer.inputs, "outputs": layer.outputs, **specs})
-        return rows
+    def concrete(self, plan: Plan) -> Plan:
+        """`plan` with every format calibrated on the model's own tensors."""
+        return replace(plan, layers=tuple(self._concrete_layer(layer) for layer in plan.layers))
 
     def parameters_of(self, layer: LayerPlan) -> dict[str, Tensor]:
-        """The quantized `weight` and, where there is one, `bias` of one layer."""
-        found = {"weight": self._quantized(f"{layer.layer.name}.weight", layer.weight)}
-        if layer.layer.bias:
-            found["bias"] = self._quantized(f"{layer.layer.name}.bias", layer.bias)
-        return found
+        """The quantized `weight` and, where there is one, `bias` of a layer whose formats are concrete."""
+        name, formats = layer.layer.name, layer.formats
+        return {slot: self._quantized(f"{name}.{slot}", fmt) for slot, fmt in formats.items() if slot != "data_in"}
+
+    def _concrete_layer(self, layer: LayerPlan) -> LayerPlan:
+        name = layer.layer.name
+        data_in = self._concrete(f"{name}.data_in", layer.data_in)
+        weight = self._concrete(f"{name}.weight", layer.weight)
+        bias = self._concrete(f"{name}.bias", layer.bias) if layer.layer.bias else layer.bias
+        return replace(layer, data_in=data_in, weight=weight, bias=bias)
+
+    def _concrete(self, slot: str, fmt: Format) -> Format:
+        """`fmt` with whatever it leaves to calibration chosen from the tensor in `slot` (`fc1.weight`)."""
+        key = (slot, fmt)
+        if key not in self._formats:
+            self._formats[key] = fmt if fmt.concrete else fmt.calibrate(self._tensor(slot))
+        return self._formats[key]
 
     def _quantized(self, slot: str, fmt: Format) -> Tensor:
         key = (slot, fmt)
         if key not in self._tensors:
-            self._tensors[key] = self.concrete(slot, fmt).quantize(self._tensor(slot))
+            self._tensors[key] = fmt.quantize(self._tensor(slot))
         return self._tensors[key]
 
     def _tensor(self, slot: str) -> Tensor:
@@ -196,7 +191,6 @@ class _Runner(torch.fx.Interpreter):
         layer = self._layers.get(str(target))
         if layer is None:
             return super().call_module(target, args, kwargs)
-        data_in = self._quantized.concrete(f"{target}.data_in", layer.data_in)
         parameters = self._quantized.parameters_of(layer)
         module = self.fetch_attr(str(target))
-        return torch.func.functional_call(module, parameters, (data_in.quantize(args[0]), *args[1:]), kwargs)
+        return torch.func.functional_call(module, parameters, (layer.data_in.quantize(args[0]), *args[1:]), kwargs)

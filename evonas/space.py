@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -133,6 +134,12 @@ class SearchSpace:
     def __repr__(self) -> str:
         return f"SearchSpace({len(self)} genes, {self.size:,} genomes)"
 
+    @property
+    def summary(self) -> str:
+        """`8 genes, 4,194,304 genomes`."""
+        size = f"{self.size:,}" if self.size < 10**15 else f"{Decimal(self.size):.3e}"
+        return f"{len(self)} gene{'s' * (len(self) != 1)}, {size} genome{'s' * (self.size != 1)}"
+
     @cached_property
     def n_choices(self) -> IntArray:
         """Number of choices of each gene, shape (n_genes,)."""
@@ -170,22 +177,24 @@ class SearchSpace:
         Raises:
             InvalidArgument: wrong shape, not integers, or an index outside its gene.
         """
-        given = np.asarray(genomes)
+        try:
+            given = np.asarray(genomes)
+        except ValueError:
+            raise InvalidArgument(f"`genomes` must have shape (n, {len(self)}), got rows of several lengths") from None
         if given.ndim != 2 or given.shape[1] != len(self):
             raise InvalidArgument(f"`genomes` must have shape (n, {len(self)}), got {given.shape}")
         if given.size == 0:
             return given.astype(np.int64)
-        if given.dtype.kind not in "iu" and not np.array_equal(given, np.floor(given)):
+        if given.dtype.kind not in "iuf" or (given.dtype.kind == "f" and not np.array_equal(given, np.floor(given))):
             raise InvalidArgument(f"`genomes` must be integers, got dtype {given.dtype}")
-        checked = given.astype(np.int64)
-        outside = (checked < 0) | (checked >= self.n_choices)
+        outside = (given < 0) | (given >= self.n_choices)
         if outside.any():
             row, gene = (int(i) for i in np.argwhere(outside)[0])
             raise InvalidArgument(
-                f"genome {row} has index {checked[row, gene]} for gene `{self.genes[gene].name}`, "
+                f"genome {row} has index {given[row, gene]:.0f} for gene `{self.genes[gene].name}`, "
                 f"which has choices 0 to {self.n_choices[gene] - 1}"
             )
-        return checked
+        return given.astype(np.int64)
 
     def encode(self, choices: Mapping[str, Any]) -> IntArray:
         """The genome that picks `choices` (gene name to value or label), shape (n_genes,).
@@ -227,18 +236,21 @@ class SearchSpace:
     @cached_property
     def _strides(self) -> IntArray:
         if not self.indexable:
-            raise InvalidArgument(f"a space of {self.size:.3g} genomes is too large to be numbered")
+            magnitude = int(math.log10(self.size))  # a float could not hold it
+            raise InvalidArgument(f"a space of more than 10^{magnitude} genomes is too large to be numbered")
         strides = np.ones(len(self), dtype=np.int64)
         strides[:-1] = np.cumprod(self.n_choices[:0:-1])[::-1]
         return strides
 
     def rank(self, genomes: IntArray) -> IntArray:
         """Number of each genome in lexicographic order, shape (n,), from genomes (n, n_genes)."""
-        return genomes @ self._strides
+        ranks: IntArray = genomes @ self._strides
+        return ranks
 
     def unrank(self, ranks: IntArray) -> IntArray:
         """Genomes (n, n_genes) of the given numbers, shape (n,); the inverse of `rank`."""
-        return (ranks[:, None] // self._strides) % self.n_choices
+        genomes: IntArray = (ranks[:, None] // self._strides) % self.n_choices
+        return genomes
 
     def keys(self, genomes: IntArray) -> list[bytes]:
         """One hashable key per genome, for sets and dictionaries."""
@@ -258,7 +270,8 @@ class SearchSpace:
         steps = np.concatenate([np.eye(len(self), dtype=np.int64), -np.eye(len(self), dtype=np.int64)])
         near = genome + steps
         inside: BoolArray = ((near >= 0) & (near < self.n_choices)).all(axis=1)
-        return near[inside]
+        kept: IntArray = near[inside]
+        return kept
 
     def corners(self) -> IntArray:
         """The all-lowest and the all-highest genome, shape (2, n_genes)."""
@@ -295,15 +308,18 @@ def extremes(
 
 
 def _descend(space: SearchSpace, value: Callable[[IntArray], FloatArray], genome: IntArray) -> float:
-    """The value of a local minimum of `value`, walking from `genome` one gene at a time."""
+    """The value of a local minimum of `value`, walking from `genome` by changes of single genes."""
+    owner = np.repeat(np.arange(len(space)), space.n_choices)
+    choice = np.concatenate([np.arange(count) for count in space.n_choices])
     best = float(value(genome[None])[0])
-    improved = True
-    while improved:
-        improved = False
-        for gene, count in enumerate(space.n_choices):
-            tried = np.repeat(genome[None], count, axis=0)
-            tried[:, gene] = np.arange(count)
-            scores = value(tried)
-            if scores.min() < best:
-                best, genome, improved = float(scores.min()), tried[int(scores.argmin())], True
-    return best
+    while True:
+        tried = np.repeat(genome[None], len(owner), axis=0)
+        tried[np.arange(len(owner)), owner] = choice
+        scores = value(tried)
+        # all genes at their own best at once, which is right where they do not interact; else the best single one
+        own = [int(scores[owner == gene].argmin()) for gene in range(len(space))]
+        candidates = np.stack([np.array(own, dtype=np.int64), tried[int(scores.argmin())]])
+        reached = value(candidates)
+        if reached.min() >= best:
+            return best
+        best, genome = float(reached.min()), candidates[int(reached.argmin())]

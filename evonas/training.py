@@ -50,15 +50,17 @@ def train(
         `model`, in evaluation mode.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, foreach=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     steps = epochs * -(-len(inputs) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
     model.train()
-    with single_thread():
+    with single_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # for layers that draw while they train, such as dropout
         for _ in range(epochs):
-            for rows in torch.randperm(len(inputs), generator=generator).split(batch):
+            for rows in torch.split(torch.randperm(len(inputs), generator=generator), batch):
                 optimiser.zero_grad()
-                nn.functional.cross_entropy(model(inputs[rows]), targets[rows]).backward()
+                loss = nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
+                torch.autograd.backward(loss)
                 optimiser.step()
                 schedule.step()
     return model.eval()

@@ -6,7 +6,7 @@ if __name__ != "evonas.problems":
     raise ImportError("import this package as `evonas.problems`; install evonas first (pip install -e .)")
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from evonas.errors import EvonasError, InvalidArgument, unknown_name
 from evonas.problem.base import Problem
 from evonas.problem.table import SUFFIXES, TableProblem
 
-__all__ = ["PROBLEMS", "load"]
+__all__ = ["PROBLEMS", "factory", "load", "parse_options"]
 
 # name -> (module, function that makes it); modules are imported when used
 PROBLEMS: dict[str, tuple[str, str]] = {
@@ -61,6 +61,7 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
     if isinstance(found, Problem):
         if options:
             raise InvalidArgument(f"problem `{spec}` takes no options, got {', '.join(options)}")
+        found.spec = _absolute(spec)
         return found
     if not callable(found):
         raise InvalidArgument(f"`{spec}` is a {type(found).__name__}; expected a Problem or a function that returns one")
@@ -71,7 +72,45 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
     problem = found(**(options or {}))
     if not isinstance(problem, Problem):
         raise InvalidArgument(f"`{spec}` returned a {type(problem).__name__}; expected a Problem")
+    problem.spec = _absolute(spec)
     return problem
+
+
+def _absolute(spec: str) -> str:
+    """`spec` with the path of a user's file made absolute, so that a run can be continued from anywhere."""
+    path, colon, variable = spec.rpartition(":")
+    return f"{Path(path).resolve()}:{variable}" if colon else spec
+
+
+def parse_options(spec: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Options of a problem as a person writes them, `key=value`, with the types of their defaults.
+
+    Raises:
+        UnknownName: the problem has no such option.
+        InvalidArgument: no `=`, or a value of the wrong type.
+    """
+    options = dict(_split(text) for text in texts)
+    if not options:
+        return {}
+    path, colon, variable = spec.rpartition(":")
+    found = _from_file(Path(path), variable) if colon and path.endswith(".py") else factory(spec)
+    parameters = {} if isinstance(found, Problem) else inspect.signature(found).parameters
+    for key, text in options.items():
+        if key not in parameters:
+            raise unknown_name(f"option of problem `{spec}`", key, parameters)
+        default = parameters[key].default
+        try:
+            options[key] = type(default)(text) if isinstance(default, int | float) else text
+        except ValueError:
+            raise InvalidArgument(f"option `{key}` must be of type {type(default).__name__}, got `{text}`") from None
+    return options
+
+
+def _split(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InvalidArgument(f"option `{text}` does not parse; expected KEY=VALUE")
+    return key.strip(), value.strip()
 
 
 def _from_file(path: Path, variable: str) -> Any:

@@ -33,7 +33,8 @@ WIDTHS = (2, 3, 4, 5, 6, 7, 8, 16)
 PTQ_WIDTHS = (2, 3, 4, 5, 6, 8)
 MULTIPLIERS = (0.25, 0.5, 1.0, 2.0)
 EPOCHS = 60
-CALIBRATION = 256
+LEARNING_RATE = 1e-2
+BATCH = 64
 Frac = Literal["calibrated", "half"]
 
 
@@ -46,7 +47,7 @@ class Digits(NetworkProblem):
         multipliers: of both chains, ascending; `(1.0,)` fixes the channels, and they have no genes.
         frac: `calibrated` chooses each fraction width by least squared error on the training data, `half`
             puts the binary point in the middle.
-        seed: of initialisation and shuffling.
+        train_seed: of initialisation and shuffling.
         epochs: of training.
         device: whose latency is modelled.
 
@@ -58,12 +59,12 @@ class Digits(NetworkProblem):
 
     def __init__(
         self,
-        *,
         name: str = "digits",
         widths: Sequence[int] = WIDTHS,
         multipliers: Sequence[float] = MULTIPLIERS,
+        *,
         frac: Frac = "calibrated",
-        seed: int = 0,
+        train_seed: int = 0,
         epochs: int = EPOCHS,
         device: str = DEFAULT_DEVICE,
     ) -> None:
@@ -72,11 +73,9 @@ class Digits(NetworkProblem):
         if epochs < 0:
             raise InvalidArgument(f"`epochs` must be 0 or more, got {epochs}")
         self.name = name
-        self.options = {"frac": frac, "seed": seed, "epochs": epochs, "device": device}
-        self.seed = seed
+        self.options = {"frac": frac, "train_seed": train_seed, "epochs": epochs, "device": device}
+        self.train_seed = train_seed
         self.epochs = epochs
-        self.train_split, self.validation, self.test_split = splits()
-        self.calibration = self.train_split.inputs[:CALIBRATION]
         chains = (
             Chain("hidden1", 48, (("fc1", "out"), ("fc2", "in"))),
             Chain("hidden2", 32, (("fc2", "out"), ("fc3", "in"))),
@@ -94,41 +93,57 @@ class Digits(NetworkProblem):
         biases = {f"{layer}.bias": Fixed(16) for layer in ("fc1", "fc2", "fc3")}
         super().__init__(PlanSpace(network, genes, defaults=biases), device=device)
 
+    def splits(self) -> tuple[Split, Split, Split]:
+        """Train, validation and test."""
+        return splits()
+
     def trained(self, channels: Mapping[str, int]) -> nn.Module:
         """The MLP with `hidden1` and `hidden2` units, trained from `seed`; kept once trained."""
         first, second = channels["hidden1"], channels["hidden2"]
-        model = seeded(lambda: _Mlp(64, first, second, 10), self.seed)
-        key = f"digits-{first}-{second}-s{self.seed}-e{self.epochs}"
+        model = seeded(lambda: _Mlp(64, first, second, 10), self.train_seed)
+        key = f"digits-{first}-{second}-s{self.train_seed}-e{self.epochs}"
         kept = self.weights.load(key)
         if kept is not None:
             model.load_state_dict(kept)
             return model.eval()
         data = self.train_split
-        train(model, data.inputs, data.targets, epochs=self.epochs, seed=self.seed, learning_rate=1e-2, batch=32)
+        train(
+            model,
+            data.inputs,
+            data.targets,
+            epochs=self.epochs,
+            seed=self.train_seed,
+            learning_rate=LEARNING_RATE,
+            batch=BATCH,
+        )
         self.weights.save(key, model.state_dict())
         return model
 
     def summary(self) -> list[str]:
         """The split, and the float accuracy of the original network on test."""
-        sizes = f"{len(self.train_split)} train, {len(self.validation)} validation, {len(self.test_split)} test"
+        sizes = [len(split) for split in self.splits()]
         model = self.trained({"hidden1": 48, "hidden2": 32})
         with torch.no_grad():
             right = model(self.test_split.inputs).argmax(1) == self.test_split.targets
         share = self.share(right)
         return [
-            f"data: 1,797 digits, {sizes}",
-            f"float32 64-48-32-10 network on test: accuracy {share.value:.4f} [{share.low:.4f}, {share.high:.4f}]",
+            f"data: 1,797 digits, {sizes[0]} train, {sizes[1]} validation, {sizes[2]} test",
+            f"float32 64-48-32-10 network: accuracy on test {share.value:.4f} [{share.low:.4f}, {share.high:.4f}]",
         ]
 
 
-def digits(**options: object) -> Digits:
-    """8 genes: two formats for each of three layers, a multiplier for each of two chains; 4.2 million genomes."""
-    return Digits(**options)  # type: ignore[arg-type]
+def digits(
+    *, frac: Frac = "calibrated", train_seed: int = 0, epochs: int = EPOCHS, device: str = DEFAULT_DEVICE
+) -> Digits:
+    """Two formats for each of three layers, a multiplier for each of two chains: 8 genes, 4.2 million genomes."""
+    return Digits("digits", WIDTHS, MULTIPLIERS, frac=frac, train_seed=train_seed, epochs=epochs, device=device)
 
 
-def digits_ptq(**options: object) -> Digits:
-    """6 genes: six widths for data and weight of three layers, channels fixed; 46,656 genomes."""
-    return Digits(name="digits-ptq", widths=PTQ_WIDTHS, multipliers=(1.0,), **options)  # type: ignore[arg-type]
+def digits_ptq(
+    *, frac: Frac = "calibrated", train_seed: int = 0, epochs: int = EPOCHS, device: str = DEFAULT_DEVICE
+) -> Digits:
+    """Six widths for data and weight of each of three layers, channels fixed: 6 genes, 46,656 genomes."""
+    return Digits("digits-ptq", PTQ_WIDTHS, (1.0,), frac=frac, train_seed=train_seed, epochs=epochs, device=device)
 
 
 class _Mlp(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from evonas.costs import arithmetic
 from evonas.costs.latency import DEFAULT_DEVICE, Device, device_names, latency, layer_latency, load_device
@@ -19,6 +20,7 @@ __all__ = [
     "latency",
     "layer_latency",
     "load_device",
+    "objectives",
 ]
 
 OBJECTIVES: tuple[Objective, ...] = (
@@ -31,6 +33,13 @@ OBJECTIVES: tuple[Objective, ...] = (
     Objective("average_bitwidth", "bits per weight", exact=True, note="over weights, biases not counted"),
     Objective("memory_density", "", maximise=True, exact=True, note="32 / average_bitwidth"),
 )
+
+
+def objectives(device: Device) -> tuple[Objective, ...]:
+    """All exact costs, latency being that of `device`."""
+    latency_of = replace(OBJECTIVES[0], note=f"roofline model of {device.name}")
+    return (latency_of, *OBJECTIVES[1:])
+
 
 _ARITHMETIC: dict[str, Callable[[Plans], FloatArray]] = {
     "size": arithmetic.size,

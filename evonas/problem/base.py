@@ -12,7 +12,7 @@ import numpy as np
 
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.objective import Objective
-from evonas.space import FloatArray, IntArray, SearchSpace
+from evonas.space import Chain, FloatArray, IntArray, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,6 +52,7 @@ class Problem(ABC):
         objectives: all that the problem can compute, exact and measured.
         default_objectives: names of those searched unless others are asked for.
         options: the keyword arguments that rebuild this problem, as JSON can hold them.
+        spec: what `evonas.problems.load` makes this problem from; None for one made in Python.
     """
 
     name: str
@@ -59,6 +60,12 @@ class Problem(ABC):
     objectives: tuple[Objective, ...]
     default_objectives: tuple[str, ...]
     options: Mapping[str, Any]
+    spec: str | None = None
+
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """Coupled channels, for a problem about a network; none otherwise."""
+        return ()
 
     @property
     def exact(self) -> tuple[Objective, ...]:
@@ -128,7 +135,8 @@ class Problem(ABC):
         return [{"gene": name, "choice": label} for name, label in self.space.labels(genome).items()]
 
     def keep_in(self, directory: Path) -> None:
-        """Keep whatever was expensive to make (trained weights) in `directory` from now on."""
+        """Keep whatever was expensive to make (trained weights) in `directory` from now on; nothing by default."""
+        return
 
     def summary(self) -> list[str]:
         """Lines that a person should read before a search: data, float accuracy, assumptions."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from evonas.objective import Objective
 from evonas.plan import PlanSpace
 from evonas.problem.base import Estimate, Problem, Sensitivities
 from evonas.quantize import Memo, PostTraining, single_thread
-from evonas.space import FloatArray, IntArray
+from evonas.space import Chain, FloatArray, IntArray
 from evonas.training import WeightStore
 
 __all__ = ["NetworkProblem", "Split"]
 
 _CHUNK = 65_536  # genomes whose costs are computed at once, which bounds memory
+_CALIBRATION = 256  # training samples from which formats are calibrated
 _SENSITIVITY_SAMPLES = 64  # of the calibration data
 _KEPT_NETWORKS = 64  # channel configurations whose trained networks stay in memory
 
@@ -48,27 +50,48 @@ class Split:
 class NetworkProblem(Problem):
     """A classifier whose formats and channels are searched; quantization is post-training.
 
-    Subclasses say how a network with given channel counts is made (`trained`) and what its data is.
+    Subclasses say what the data is (`splits`) and how a network of given channel counts is made (`trained`).
 
     Args:
         plan_space: genes and the network they drive.
         device: name or TOML file of the device whose latency is modelled.
     """
 
-    validation: Split
-    test_split: Split
-    calibration: Tensor
     classes: int
 
     def __init__(self, plan_space: PlanSpace, *, device: str) -> None:
         self.plan_space = plan_space
         self.space = plan_space.space
         self.device = costs.load_device(device)
-        self.objectives = (*MEASURED, *costs.OBJECTIVES)
+        self.objectives = (*MEASURED, *costs.objectives(self.device))
         self.default_objectives = ("accuracy", "latency", "size", "flops")
         self.weights = WeightStore()
         self._networks: OrderedDict[tuple[tuple[str, int], ...], PostTraining] = OrderedDict()
         self.exact_values(self.space.corners())  # a device that cannot run the widest plan is refused here
+
+    @abstractmethod
+    def splits(self) -> tuple[Split, Split, Split]:
+        """Train, validation and test; the search sees the first two."""
+
+    @cached_property
+    def train_split(self) -> Split:
+        """What networks are trained on."""
+        return self.splits()[0]
+
+    @cached_property
+    def validation(self) -> Split:
+        """What candidates are compared on."""
+        return self.splits()[1]
+
+    @cached_property
+    def test_split(self) -> Split:
+        """What only the final front is scored on."""
+        return self.splits()[2]
+
+    @property
+    def chains(self) -> tuple[Chain, ...]:
+        """The chains of the network, driven by a gene or not."""
+        return self.plan_space.network.chains
 
     @abstractmethod
     def trained(self, channels: Mapping[str, int]) -> nn.Module:
@@ -93,7 +116,7 @@ class NetworkProblem(Problem):
         """The trained network with the channels of `genome` (n_genes,), ready to run under any formats."""
         key = self.plan_space.plan(genome).channels
         if key not in self._networks:
-            self._networks[key] = PostTraining(self.trained(dict(key)), self.calibration)
+            self._networks[key] = PostTraining(self.trained(dict(key)), self.train_split.inputs[:_CALIBRATION])
             if len(self._networks) > _KEPT_NETWORKS:
                 self._networks.popitem(last=False)
         self._networks.move_to_end(key)
@@ -106,21 +129,20 @@ class NetworkProblem(Problem):
         """
         scores: list[dict[str, float]] = [{}] * len(genomes)
         memos: dict[PostTraining, Memo] = {}
-        for row in np.lexsort(genomes.T[::-1]):
-            memo = memos.setdefault(self.network(genomes[row]), {})
-            scores[row] = self._scores(self.logits(genomes[row], self.validation.inputs, memo))
+        with single_thread():
+            for row in np.lexsort(genomes.T[::-1]):
+                memo = memos.setdefault(self.network(genomes[row]), {})
+                scores[row] = self._scores(self.logits(genomes[row], self.validation.inputs, memo))
         return scores
 
     def _scores(self, logits: Tensor) -> dict[str, float]:
         from torchmetrics.functional.classification import multiclass_accuracy
 
         targets = self.validation.targets
-        with single_thread():
-            accuracy = multiclass_accuracy(
-                logits, targets, num_classes=self.classes, average="micro", validate_args=False
-            )
-            loss = nn.functional.cross_entropy(logits, targets)
-        return {"accuracy": float(accuracy), "loss": float(loss)}
+        accuracy = multiclass_accuracy(
+            logits, targets, num_classes=self.classes, average="micro", validate_args=False
+        )
+        return {"accuracy": float(accuracy), "loss": float(nn.functional.cross_entropy(logits, targets))}
 
     def logits(self, genome: IntArray, inputs: Tensor, memo: Memo | None = None) -> Tensor:
         """What the network of `genome` (n_genes,) returns for `inputs` (n, ...): logits (n, classes).
@@ -190,20 +212,30 @@ class NetworkProblem(Problem):
         return self.network(genome).module(self.plan_space.plan(genome))
 
     def describe(self, genome: IntArray) -> str:
-        """`fc1 w4 a8 · fc2 w3 a4 · fc3 w4 a4 | x0.5 x1`."""
-        return self.plan_space.plan(genome).short
+        """`fc1 w4.2 a8.4 · fc2 w3.1 a4.2 · fc3 w4.3 a4.1 | x0.5 x1`: widths and fraction widths, multipliers."""
+        network, plan = self.network(genome), self.plan_space.plan(genome)
+        return network.concrete(plan).short
 
     def details(self, genome: IntArray) -> list[dict[str, Any]]:
         """One row a layer: concrete formats, channels, costs, and what bounds its latency."""
         plans = self.plan_space.plans(genome[None])
         terms = costs.layer_latency(plans, self.device)
-        rows = self.network(genome).concrete_plan(self.plan_space.plan(genome))
+        plan = self.network(genome).concrete(self.plan_space.plan(genome))
         layers = plans.network.quantizable
         weights = plans.weights(layers)[0]
-        for i, row in enumerate(rows):
+        rows = []
+        for i, layer in enumerate(plan.layers):
             compute, memory, overhead = (float(terms[name][0, i]) for name in ("compute", "memory", "overhead"))
             roof = max(compute, memory)
-            row["weights"] = int(weights[i])
-            row["latency"] = (roof + overhead) * 1e6
-            row["bound by"] = "overhead" if overhead >= roof else "compute" if compute >= memory else "memory"
+            rows.append(
+                {
+                    "layer": layer.layer.name,
+                    "inputs": layer.inputs,
+                    "outputs": layer.outputs,
+                    **{slot: fmt.spec for slot, fmt in layer.formats.items()},
+                    "weights": int(weights[i]),
+                    "latency": (roof + overhead) * 1e6,
+                    "bound by": "overhead" if overhead >= roof else "compute" if compute >= memory else "memory",
+                }
+            )
         return rows

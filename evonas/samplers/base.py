@@ -59,4 +59,5 @@ class Sampler(ABC):
         """The next genomes, none in `self.proposed`, shape (m, n_genes); as many as suits the sampler."""
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
-        """Learn from evaluations of proposed genomes, in any order; failed ones among them."""
+        """Learn from evaluations of proposed genomes, in any order, failed ones among them; nothing by default."""
+        return

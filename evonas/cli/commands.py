@@ -1,0 +1,322 @@
+"""The commands. Heavy imports happen inside them, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evonas.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from evonas.evaluate import Task
+    from evonas.objective import Constraint
+    from evonas.problem import Problem
+    from evonas.result import Result
+
+__all__ = ["app"]
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Find the Pareto front of a PyTorch model: quantization widths and channel multipliers against "
+    "accuracy, latency, size and FLOPs.",
+)
+
+ProblemName = Annotated[str, typer.Argument(metavar="PROBLEM", help="A name from `evonas problems`, or FILE.py:VARIABLE.")]
+RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run.")]
+Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="An option of the problem; repeatable.")]
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE.toml", help="The device whose latency is modelled (same as --set device=).")
+]
+AtMost = Annotated[list[str], typer.Option("--max", metavar="NAME=VALUE", help="Upper limit, such as size=2KiB; repeatable.")]
+AtLeast = Annotated[
+    list[str], typer.Option("--min", metavar="NAME=VALUE", help="Lower limit, such as accuracy=0.9; repeatable.")
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout and nothing else.")]
+Figures = Annotated[bool, typer.Option(help="Draw the figures at the end.")]
+
+
+@app.command()
+def search(
+    problem: ProblemName,
+    sampler: Annotated[str, typer.Option(help="nsga2, random, or grid (alias brute-force).")] = "nsga2",
+    budget: Annotated[int, typer.Option(help="Distinct evaluations to spend.")] = 400,
+    seed: Annotated[int, typer.Option(help="Of the sampler; the same seed gives the same run.")] = 0,
+    objectives: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Names, separated by commas; the problem's defaults otherwise.")
+    ] = None,
+    at_most: AtMost = [],  # noqa: B006
+    at_least: AtLeast = [],  # noqa: B006
+    device: Device = None,
+    options: Options = [],  # noqa: B006
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run directory; results/<problem>-<sampler>-s<seed> otherwise.")
+    ] = None,
+    figures: Figures = True,
+    json: Json = False,
+) -> int:
+    """Search a problem for its Pareto front.
+
+    Example: evonas search digits --budget 200 --max size=2KiB --min accuracy=0.9
+    """
+    from evonas.loop import search as run
+    from evonas.problems import load
+    from evonas.samplers import sampler_name
+
+    found = load(problem, _options(problem, options, device))
+    name = sampler_name(sampler)
+    directory = out or Path("results") / f"{_file_name(found.name)}-{name}-s{seed}"
+    with _graceful() as interrupted:
+        result = run(
+            found,
+            sampler=name,
+            budget=budget,
+            seed=seed,
+            objectives=None if objectives is None else [part.strip() for part in objectives.split(",") if part.strip()],
+            at_most=_limits(found, at_most, at_least=False),
+            at_least=_limits(found, at_least, at_least=True),
+            out=directory,
+            figures=figures,
+            progress=_progress(json),
+            started=None if json else lambda task: _introduce(task, f"{name}, seed {seed}, {budget} evaluations"),
+            stop=interrupted,
+        )
+    return _finish(result, json)
+
+
+@app.command()
+def resume(
+    directory: RunDirectory,
+    budget: Annotated[int | None, typer.Option(help="A larger budget than the run's own.")] = None,
+    figures: Figures = True,
+    json: Json = False,
+) -> int:
+    """Continue a run that was stopped or killed, or give it a larger budget.
+
+    Example: evonas resume results/digits-nsga2-s0 --budget 800
+    """
+    from evonas.loop import resume as run
+
+    with _graceful() as interrupted:
+        result = run(
+            directory,
+            budget=budget,
+            figures=figures,
+            progress=_progress(json),
+            started=None if json else lambda task: _introduce(task, f"continuing {directory}"),
+            stop=interrupted,
+        )
+    return _finish(result, json)
+
+
+@app.command()
+def show(
+    directory: RunDirectory,
+    sort: Annotated[str | None, typer.Option(metavar="NAME", help="Objective to sort by, best first.")] = None,
+    at_most: AtMost = [],  # noqa: B006
+    at_least: AtLeast = [],  # noqa: B006
+    pick: Annotated[int | None, typer.Option(metavar="N", help="One point of the front, layer by layer.")] = None,
+    json: Json = False,
+) -> None:
+    """Show the front of a run: sorted, filtered, or one point of it in detail.
+
+    Example: evonas show results/digits-nsga2-s0 --sort size --min accuracy=0.9
+    """
+    from evonas.loop import load_result
+
+    result = load_result(directory)
+    indices = result.within(
+        _constraints(result.problem, at_most, at_least=False) + _constraints(result.problem, at_least, at_least=True)
+    )
+    if sort is not None:
+        objective = result.problem.objective(sort)
+        front = result.front_evaluations
+        indices = sorted(indices, key=lambda i: objective.sign * front[i].values[sort])
+    if pick is None:
+        _print_result(result, indices, json)
+    else:
+        result.pick(pick)  # complains about a point that is not there
+        _print_result(result, [pick], json)
+        if not json:
+            _print_details(result, pick)
+
+
+@app.command()
+def plot(
+    directory: RunDirectory,
+    pick: Annotated[int | None, typer.Option(metavar="N", help="The point whose network is drawn.")] = None,
+) -> None:
+    """Draw the figures of a run into its directory, as PNG and SVG.
+
+    Example: evonas plot results/digits-nsga2-s0
+    """
+    from evonas import plots
+    from evonas.loop import load_result
+
+    result = load_result(directory)
+    drawn = plots.figures(result)
+    if pick is not None:
+        drawn["network"] = plots.network(result, pick)
+    plots.save(drawn, directory)
+    for name in drawn:
+        print(f"{directory / name}.png and .svg")
+
+
+@app.command()
+def problems() -> None:
+    """List the problems that ship with evonas, with their options.
+
+    Example: evonas problems
+    """
+    import inspect
+
+    from evonas.problems import PROBLEMS, factory
+    from evonas.report import print_table
+
+    rows = []
+    for name in PROBLEMS:
+        made = factory(name)
+        options = " ".join(f"{key}={p.default}" for key, p in inspect.signature(made).parameters.items())
+        rows.append([name, options, (inspect.getdoc(made) or "").splitlines()[0]])
+    print_table(["problem", "options (--set)", "what is searched"], rows, sys.stdout)
+
+
+@app.command()
+def space(problem: ProblemName, device: Device = None, options: Options = []) -> None:  # noqa: B006
+    """Show what would be searched: genes, choices, chains, objectives, and the number of genomes.
+
+    Example: evonas space digits
+    """
+    from evonas.problems import load
+    from evonas.report import print_table
+
+    found = load(problem, _options(problem, options, device))
+    print(f"{found.name}: {found.space.summary}")
+    print_table(["gene", "choices"], [[gene.name, " < ".join(gene.labels)] for gene in found.space.genes], sys.stdout)
+    if found.chains:
+        rows = [
+            [chain.name, str(chain.channels), ", ".join(f"{layer} {side}" for layer, side in chain.members)]
+            for chain in found.chains
+        ]
+        print_table(["chain", "channels", "layers that must agree"], rows, sys.stdout)
+    rows = [
+        [o.name, o.unit, "max" if o.maximise else "min", "exact" if o.exact else "measured", o.note]
+        for o in found.objectives
+    ]
+    print_table(["objective", "unit", "goal", "kind", "definition"], rows, sys.stdout)
+
+
+def _options(problem: str, texts: Sequence[str], device: str | None) -> dict[str, Any]:
+    from evonas.problems import parse_options
+
+    return parse_options(problem, [*texts, *([f"device={device}"] if device is not None else [])])
+
+
+def _constraints(problem: Problem, texts: Sequence[str], *, at_least: bool) -> list[Constraint]:
+    from evonas.objective import Constraint
+
+    return [Constraint.parse(text, problem.objectives, at_least=at_least) for text in texts]
+
+
+def _limits(problem: Problem, texts: Sequence[str], *, at_least: bool) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for constraint in _constraints(problem, texts, at_least=at_least):
+        name = constraint.objective.name
+        if name in found:
+            raise InvalidArgument(f"{'--min' if at_least else '--max'} {name} is given twice; give one limit")
+        found[name] = constraint.limit
+    return found
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+
+
+def _progress(json: bool) -> str:
+    if sys.stderr.isatty():
+        return "bar"
+    return "none" if json else "lines"
+
+
+@contextlib.contextmanager
+def _graceful() -> Iterator[Callable[[], bool]]:
+    """Yields whether Ctrl-C was pressed; a second press interrupts at once."""
+    pressed = False
+
+    def handler(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nstopping after this evaluation; Ctrl-C again stops at once", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _introduce(task: Task, run: str) -> None:
+    from evonas.report import task_lines
+
+    first, *others = task_lines(task)
+    print(f"{first}; {run}")
+    for line in [*others, *(f"  {line}" for line in task.problem.summary())]:
+        print(line, flush=True)
+
+
+def _finish(result: Result, json: bool) -> int:
+    if result.ended == "interrupted":
+        if json:
+            _print_result(result, range(len(result.front_evaluations)), json)
+        print(
+            f"stopped after {result.archive.spent} evaluations, all saved; "
+            f"continue with `evonas resume {result.directory}`",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    _print_result(result, range(len(result.front_evaluations)), json)
+    if not json:
+        print(f"saved in {result.directory}; `evonas show` and `evonas plot` read it, `evonas resume --budget` goes on")
+    return 0
+
+
+def _print_result(result: Result, indices: Sequence[int], json: bool) -> None:
+    from evonas.report import front_table, print_table, result_json
+
+    if json:
+        print(result_json(result, indices))
+        return
+    archive = result.archive
+    failed = sum(evaluation.status == "failed" for evaluation in archive.evaluations)
+    ending = ", space exhausted" if result.ended == "exhausted" else ""
+    ending += f", {failed} failed" if failed else ""
+    print(f"{archive.spent} evaluations{ending}; front of {len(archive.front)}, hypervolume {archive.hypervolume():.4f}")
+    header, rows = front_table(result, indices)
+    if rows:
+        print_table(header, rows, sys.stdout)
+    if any("≈" in cell for row in rows for cell in row):
+        print("≈ cannot be told apart from the point that is best on test: their 95 % intervals overlap")
+    if not rows:
+        print("no point to show: nothing on the front meets the limits")
+
+
+def _print_details(result: Result, index: int) -> None:
+    import numpy as np
+
+    from evonas.report import print_table
+
+    rows = result.problem.details(np.array(result.pick(index).genome))
+    header = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(key, "-") for key in header)] for row in rows]
+    print_table([key.replace("latency", "latency µs") for key in header], cells, sys.stdout)
