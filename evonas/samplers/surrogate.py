@@ -38,6 +38,7 @@ _CHILDREN = 512
 _RANDOM = 256
 _MARGIN = 0.1  # of the reference point past the range of the fronts
 _OPTIMISM = 2.0  # standard deviations by which predictions are taken to be better when the box is chosen
+_START, _PATH = 6, 7  # genomes of the initial design, without and with sensitivities
 _LEAST = 3  # evaluations that a model needs
 _RECONSIDERED = 256  # best candidates among which the rest of a batch is chosen
 
@@ -51,7 +52,7 @@ class Settings:
         exactness: whether exact objectives are taken as they are rather than modelled.
         model: `gp`, `trees`, or `auto`: a Gaussian process to 500 points and trees beyond.
         acquisition: `ehvi`, or `mean`: the hypervolume improvement of the predicted values.
-        start: genomes of the initial design; 6 to 8 where None.
+        start: genomes of the initial design; 6, or 7 along the greedy path, where None.
         batch: genomes chosen from one fit.
         explore: every so many suggestions one is a random neighbour of the front, whatever the model says.
     """
@@ -119,7 +120,7 @@ class SurrogateSampler(Sampler):
 
     def _start(self) -> IntArray:
         """The initial design: along the greedy path where there are sensitivities, spread over the costs otherwise."""
-        n = self.settings.start or (7 if self.sensitivities is not None else 8)
+        n = self.settings.start or (_START if self.sensitivities is None else _PATH)
         if self.sensitivities is None:
             design = spread(self.task, n, self.rng)
         else:
