@@ -27,7 +27,7 @@ __all__ = ["NetworkProblem", "Split"]
 
 _CHUNK = 65_536  # genomes whose costs are computed at once, which bounds memory
 _CALIBRATION = 256  # training samples from which formats are calibrated
-_SENSITIVITY_SAMPLES = 64  # of the calibration data
+_SENSITIVITY_SAMPLES = 64  # training samples on which sensitivities are measured
 _KEPT_NETWORKS = 64  # channel configurations whose trained networks stay in memory
 
 MEASURED = (
@@ -162,7 +162,7 @@ class NetworkProblem(Problem):
     def sensitivities(self) -> Sensitivities:
         """KL divergence of the output from the float network's, one format at a time below its highest choice.
 
-        In nats, the mean over the first samples of the calibration data (cf. Cai et al. 2020, arXiv:2001.00281,
+        In nats, the mean over the first training samples (cf. Cai et al. 2020, arXiv:2001.00281,
         section 3.2). Channels keep their original counts, and genes that drive them have none.
         """
         base = self.space.n_choices - 1
@@ -177,12 +177,12 @@ class NetworkProblem(Problem):
         values = np.full((len(self.space), int(self.space.n_choices.max())), np.nan)
         values[formats, self.space.n_choices[formats] - 1] = divergence[-1]
         values[tried[:, 0], tried[:, 1]] = divergence[:-1]
-        samples = min(_SENSITIVITY_SAMPLES, len(self.calibration))
+        samples = min(_SENSITIVITY_SAMPLES, len(self.train_split))
         return Sensitivities(values, (len(genomes) + 1) * samples / len(self.validation))
 
     def _divergence(self, genomes: IntArray) -> FloatArray:
         """Mean KL divergence from the float network, shape (n,), for genomes (n, n_genes) of one network."""
-        inputs, memo = self.calibration[:_SENSITIVITY_SAMPLES], Memo()
+        inputs, memo = self.train_split.inputs[:_SENSITIVITY_SAMPLES], Memo()
         network = self.network(genomes[0])
         with torch.no_grad(), single_thread():
             reference = network.graph(inputs).log_softmax(1)

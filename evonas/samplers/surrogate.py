@@ -84,6 +84,8 @@ class SurrogateSampler(Sampler):
         self.sensitivities = task.problem.sensitivities() if self.settings.sensitivities else None
         self.charge = 0.0 if self.sensitivities is None else self.sensitivities.cost
         self._features = Features(self.space, self.sensitivities)
+        self._order: list[bytes] = []
+        self._told: dict[bytes, Evaluation] = {}
         self._known: dict[bytes, Evaluation] = {}
         self._failed: set[bytes] = set()
         self._models: dict[str, Model] = {}
@@ -95,6 +97,7 @@ class SurrogateSampler(Sampler):
     def begin_with(self, genomes: IntArray) -> None:
         """`genomes` (n, n_genes) are the initial design."""
         super().begin_with(genomes)
+        self._order += self.space.keys(genomes)
         self._started = True
 
     def tell(self, evaluations: Sequence[Evaluation]) -> None:
@@ -102,18 +105,24 @@ class SurrogateSampler(Sampler):
         for evaluation in evaluations:
             key = np.array(evaluation.genome, dtype=np.int64).tobytes()
             if evaluation.status == "ok":
-                self._known[key] = evaluation
+                self._told[key] = evaluation
             else:
                 self._failed.add(key)
+        # as they were proposed: in whatever order a batch is told, the same sums come out
+        order = [key for key in self._order if key in self._told]
+        self._known = {key: self._told[key] for key in order}
 
     def _next_block(self) -> IntArray:
         with threadpool_limits(1):  # sums in one fixed order, whatever the machine
             if not self._started:
                 self._started = True
-                return self._start()
-            if len(self._known) < _LEAST:
-                return self._distinct(1)
-            return self._suggest()
+                block = self._start()
+            elif len(self._known) < _LEAST:
+                block = self._distinct(1)
+            else:
+                block = self._suggest()
+        self._order += self.space.keys(block)
+        return block
 
     def _distinct(self, n: int) -> IntArray:
         return distinct(self.space, n, self.rng, seen=self.proposed, feasible=self.task.feasible)
@@ -179,7 +188,7 @@ class SurrogateSampler(Sampler):
     # what is known
 
     def _pending(self) -> IntArray:
-        keys = sorted(self.proposed - self._known.keys() - self._failed)
+        keys = [key for key in self._order if key not in self._known and key not in self._failed]
         return np.frombuffer(b"".join(keys), dtype=np.int64).reshape(len(keys), len(self.space))
 
     def _known_genomes(self) -> IntArray:
