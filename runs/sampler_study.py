@@ -53,8 +53,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 def model_based(problem: str, *, ablations: bool, slow: bool) -> Samplers:
     """The samplers that think before they suggest."""
     if ablations:
-        return {label: ("sa-nsga2", options) for label, options in ABLATIONS.items()}
-    found: Samplers = {"tpe": ("tpe", {}), "sa-nsga2": ("sa-nsga2", BLIND)}
+        return {label: ("sa-nsga2", {"settings": options}) for label, options in ABLATIONS.items()}
+    found: Samplers = {"tpe": ("tpe", {}), "sa-nsga2": ("sa-nsga2", {"settings": BLIND})}
     if problem in SENSITIVE:
         found["greedy"] = ("greedy", {})
         found["sa-nsga2 with sensitivities"] = ("sa-nsga2", {})

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from evonas.evaluate import Evaluation, Task
-from evonas.operators.sampling import distinct
 from evonas.pareto import Archive
 from evonas.problem.base import Sensitivities
 from evonas.samplers.base import Sampler
@@ -47,7 +46,7 @@ class LocalSampler(Sampler):
                 return self.rng.permutation(fresh)
         if self._pending:
             return np.zeros((0, len(self.space)), dtype=np.int64)
-        return distinct(self.space, 1, self.rng, seen=self.proposed, feasible=self.task.feasible)
+        return self._random_genomes(1)
 
     def _fresh(self, genomes: IntArray) -> IntArray:
         """Those of distinct genomes (n, n_genes) that are feasible and were not proposed."""

@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.evaluate import Evaluation, Task
-from evonas.operators.sampling import distinct
 from evonas.samplers.base import Sampler
 from evonas.space import IntArray
 
@@ -108,7 +107,7 @@ class OptunaSampler(Sampler):
 
     def _random(self) -> IntArray:
         """A genome that was not proposed."""
-        genomes = distinct(self.space, 1, self.rng, seen=self.proposed, feasible=self.task.feasible)
+        genomes = self._random_genomes(1)
         self._enqueue(genomes)
         return genomes
 

@@ -26,7 +26,8 @@ class RandomSampler(Sampler):
         super().__init__(task, seed)
         self._order: IntArray | None = None
         self._next = 0
-        self._repair = budget_repair(task, ball=1).repaired if task.exact_constraints else None
+        if task.exact_constraints:
+            self._repair = budget_repair(task, ball=1).repaired
         if self.space.size <= _SHUFFLED:
             self._order = self.rng.permutation(self.space.size)
 

@@ -7,9 +7,9 @@ used where a problem offers them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 from evonas.evaluate import Evaluation, Task
 from evonas.objective import Objective
 from evonas.operators import GenomeCrossover, GenomeMutation
-from evonas.operators.sampling import distinct
 from evonas.pareto import non_dominated
 from evonas.samplers.base import Sampler
 from evonas.samplers.features import Features
@@ -75,12 +74,12 @@ class SurrogateSampler(Sampler):
     Args:
         task: what is searched.
         seed: of every random choice.
-        settings: see there.
+        settings: see there; a mapping of some of its fields will do.
     """
 
-    def __init__(self, task: Task, seed: int, *, settings: Settings | None = None) -> None:
+    def __init__(self, task: Task, seed: int, *, settings: Settings | Mapping[str, Any] | None = None) -> None:
         super().__init__(task, seed)
-        self.settings = settings or Settings()
+        self.settings = settings if isinstance(settings, Settings) else Settings(**(settings or {}))
         self.sensitivities = task.problem.sensitivities() if self.settings.sensitivities else None
         self.charge = 0.0 if self.sensitivities is None else self.sensitivities.cost
         self._features = Features(self.space, self.sensitivities)
@@ -118,14 +117,11 @@ class SurrogateSampler(Sampler):
                 self._started = True
                 block = self._start()
             elif len(self._known) < _LEAST:
-                block = self._distinct(1)
+                block = self._random_genomes(1)
             else:
                 block = self._suggest()
         self._order += self.space.keys(block)
         return block
-
-    def _distinct(self, n: int) -> IntArray:
-        return distinct(self.space, n, self.rng, seen=self.proposed, feasible=self.task.feasible)
 
     def _start(self) -> IntArray:
         """The initial design: along the greedy path where there are sensitivities, spread over the costs otherwise."""
@@ -138,12 +134,7 @@ class SurrogateSampler(Sampler):
             if len(unknown):
                 design[1:, unknown] = self.space.sample(len(design), self.rng)[1:, unknown]
         design = self._fresh(design)
-        missing = n - len(design)
-        if missing:
-            design = np.concatenate([design, distinct(
-                self.space, missing, self.rng, seen=set(self.space.keys(design)), feasible=self.task.feasible
-            )])
-        return design
+        return np.concatenate([design, self._random_genomes(n - len(design), self.space.keys(design))])
 
     def _fresh(self, genomes: IntArray) -> IntArray:
         """Those of genomes (n, n_genes) that are feasible and were not proposed, each once, in order."""
@@ -162,7 +153,7 @@ class SurrogateSampler(Sampler):
         front = self._front(pending)
         pool = self._pool(front)
         if len(pool) == 0:
-            return self._distinct(1)  # nothing left near the front: anything that is left
+            return self._random_genomes(1)  # nothing left near the front: anything that is left
         self._suggested += 1
         if self.settings.explore and self._suggested % self.settings.explore == 0:
             near = self._fresh(self._neighbours(self._front_genomes()))
