@@ -70,7 +70,7 @@ class TableProblem(Problem):
         self.space = space
         self.objectives = tuple(objectives)
         if not self.objectives:
-            raise InvalidArgument(f"table `{name}` has no objectives; head a column `NAME (min)` or name one")
+            raise InvalidArgument(f"table `{name}` has no objectives; give at least one")
         self.default_objectives = tuple(default_objectives or [objective.name for objective in self.objectives])
         self.options = dict(options or {})
         self.values = self._checked("values", values)
@@ -188,6 +188,8 @@ class TableProblem(Problem):
         name = name or path.stem
         found = _objectives(path, columns, objectives, exact)
         genes = {key: values for key, values in columns.items() if key not in found}
+        if not found:
+            raise InvalidArgument(f"table {path} has no objectives; head a column `NAME (min)` or name one")
         if not genes:
             raise InvalidArgument(f"table {path} has no gene columns, only objectives")
         missing = next((key for key, values in columns.items() if _missing(values).any()), None)
