@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import moocore
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from evonas.plots.files import save
 from evonas.plots.style import (
@@ -27,7 +28,6 @@ from evonas.plots.style import (
     styled,
     tidy,
 )
-from evonas.study.scoring import TARGETS, ecdf
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,7 +95,7 @@ def curves(problem: ProblemResult) -> Figure:
             axes.fill_between(spent, *regret, color=colour, alpha=0.15, linewidth=0)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: "")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(1, problem.budget)
         axes.set_xlabel("distinct evaluations")
         axes.set_ylabel("1 - share of hypervolume")
@@ -106,12 +106,10 @@ def curves(problem: ProblemResult) -> Figure:
 def distribution(problem: ProblemResult) -> Figure:
     """Share of (seed, target) pairs reached against evaluations."""
     with styled():
-        shown = ", ".join(f"{target:.0%}" for target in TARGETS)
-        figure, (axes,) = _panels(
-            1, f"Targets reached on {problem.label}", [*_note(problem), f"targets: {shown}"], 4.2
-        )
+        shown = ", ".join(f"{target:.0%}" for target in problem.targets)
+        figure, (axes,) = _panels(1, f"Targets reached on {problem.label}", [*_note(problem), f"targets: {shown}"], 4.2)
         for sampler, colour, dashes in _looks(problem):
-            shares = ecdf(problem.times(sampler), problem.budget)
+            shares = problem.ecdf(sampler)
             spent = np.arange(1, problem.budget + 1)
             axes.step(spent, shares, dashes, where="post", color=colour, label=sampler, linewidth=1.4)
         axes.set_xscale("log")
@@ -157,7 +155,11 @@ def attainment(problem: ProblemResult) -> Figure:
 def critical_difference(ranking: Ranking, problems: int) -> Figure:
     """Mean ranks over problems; samplers under one bar do not differ at 5 % (Demsar 2006, figure 1)."""
     with styled():
-        notes = [f"{problems} problems", f"Friedman p = {ranking.p:.2g}", f"critical difference {ranking.critical_difference:.2f}"]
+        notes = [
+            f"{problems} problems",
+            f"Friedman p = {ranking.p:.2g}",
+            f"critical difference {ranking.critical_difference:.2f}",
+        ]
         order = np.argsort(ranking.ranks)
         figure, heading = sheet(6.0, 0.9 + 0.25 * len(order), "Mean ranks by final hypervolume", notes)
         del heading
@@ -170,7 +172,9 @@ def critical_difference(ranking: Ranking, problems: int) -> Figure:
             alike = ranking.ranks[order] - ranking.ranks[i] <= ranking.critical_difference
             last = int(np.flatnonzero(alike).max())
             if last > line:
-                axes.plot([ranking.ranks[i], ranking.ranks[order[last]]], [line + 0.15] * 2, "-", color=GREY, linewidth=3)
+                axes.plot(
+                    [ranking.ranks[i], ranking.ranks[order[last]]], [line + 0.15] * 2, "-", color=GREY, linewidth=3
+                )
         axes.invert_yaxis()
         axes.set_xlabel("mean rank (1 is best)")
     return figure

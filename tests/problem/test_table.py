@@ -27,7 +27,9 @@ def written(frame: pd.DataFrame, directory: Path, suffix: str = ".csv") -> Path:
     if suffix == ".csv":
         frame.to_csv(path, index=False)
     else:
-        np.savez(path, **{str(k): c.to_numpy().astype(str) if c.dtype == object else c.to_numpy() for k, c in frame.items()})
+        np.savez(
+            path, **{str(k): c.to_numpy().astype(str) if c.dtype == object else c.to_numpy() for k, c in frame.items()}
+        )
     return path
 
 
@@ -103,7 +105,10 @@ def test_a_large_space_is_thinned_evenly() -> None:
     [
         (lambda f: pd.concat([f, f.iloc[:1]]), "op=b width=8 is there more than once"),
         (lambda f: f.iloc[1:], "op=b width=8 is missing"),
-        (lambda f: f.assign(**{"error (min)": [0.1, None, 0.3, 0.4]}), r"column `error \(min\)` has no finite value in row 2"),
+        (
+            lambda f: f.assign(**{"error (min)": [0.1, None, 0.3, 0.4]}),
+            r"column `error \(min\)` has no finite value in row 2",
+        ),
         (lambda f: f.assign(**{"error (min)": [0.1, 0.2, np.inf, 0.4]}), "no finite value in row 3"),
         (lambda f: f.assign(op=["b", "a", None, "a"]), "column `op` has no finite value in row 3"),
         (lambda f: f.assign(**{"error (min)": ["x", "1", "2", "3"]}), "not numbers"),
@@ -132,7 +137,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
         table(Toy((2, 2)), written(small(), tmp_path))
 
 
-def test_problems_that_cannot_be_enumerated_are_refused(tmp_path: Path) -> None:
+def test_problems_that_cannot_be_enumerated_are_refused() -> None:
     with pytest.raises(InvalidArgument, match="too many for a table"):
         TableProblem.of(Toy((10,) * 20))
     with pytest.raises(InvalidArgument, match=r"g0=1 g1=1 fails with RuntimeError: \(1, 1\) does not run"):

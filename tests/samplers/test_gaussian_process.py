@@ -52,13 +52,17 @@ def test_fitting_finds_the_noise_and_which_inputs_matter() -> None:
     targets = np.sin(6 * inputs[:, 0]) + 0.2 * rng.standard_normal(150)
     found = fit(inputs, np.ones((150, 1)), targets, np.arange(3))
     assert found.lengths[0] < min(found.lengths[1:])
-    assert GaussianProcess(inputs, np.ones((150, 1)), targets, np.arange(3), found).noise == pytest.approx(0.2, rel=0.25)
+    assert GaussianProcess(inputs, np.ones((150, 1)), targets, np.arange(3), found).noise == pytest.approx(
+        0.2, rel=0.25
+    )
 
 
 @pytest.mark.parametrize("targets", [np.zeros(5), np.array([1e100, 0, 0, 0, 1.0])])
 def test_constant_and_huge_targets_are_survived(targets: np.ndarray) -> None:
     inputs = np.linspace(0, 1, 5)[:, None]
     found = fit(inputs, inputs, targets, np.zeros(1, dtype=np.int64))
-    mean, deviation = GaussianProcess(inputs, inputs, targets, np.zeros(1, dtype=np.int64), found).predict(inputs, inputs)
+    mean, deviation = GaussianProcess(inputs, inputs, targets, np.zeros(1, dtype=np.int64), found).predict(
+        inputs, inputs
+    )
     assert np.isfinite(mean).all()
     assert np.isfinite(deviation).all()

@@ -68,7 +68,9 @@ def test_one_objective_is_the_expected_improvement_of_jones() -> None:
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("marginal", [Normal(np.array([0.3]), np.array([0.5])), LogNormal(np.array([0.2]), np.array([0.7]), -1.0)])
+@pytest.mark.parametrize(
+    "marginal", [Normal(np.array([0.3]), np.array([0.5])), LogNormal(np.array([0.2]), np.array([0.7]), -1.0)]
+)
 def test_probability_and_quantile_agree_with_the_shortfall(marginal: Normal | LogNormal) -> None:
     t, step = 0.6, 1e-5  # psi'(t) = P(Y <= t)
     low, high = marginal.shortfall(np.array([t - step, t + step]))[0]

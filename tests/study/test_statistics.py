@@ -39,7 +39,9 @@ def test_wilcoxon_is_scipy_s_and_no_difference_is_no_error() -> None:
 
 def test_the_bootstrap_interval_is_scipy_s() -> None:
     sample = np.random.default_rng(0).normal(0.3, 1.0, 40)
-    theirs = stats.bootstrap((sample,), np.median, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    theirs = stats.bootstrap(
+        (sample,), np.median, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
     assert bootstrap_interval(sample) == pytest.approx((theirs.low, theirs.high), abs=0.08)
     assert bootstrap_interval(sample) == bootstrap_interval(sample)
 
