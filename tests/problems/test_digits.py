@@ -13,7 +13,7 @@ from toys import untouched_global_state
 
 from evonas.errors import InvalidArgument, UnknownName
 from evonas.formats import Fixed
-from evonas.problems import PROBLEMS, load
+from evonas.problems import load
 from evonas.problems.digits import Digits, digits, digits_ptq, splits
 
 EPOCHS = 3  # enough for scores to differ
@@ -206,7 +206,7 @@ def test_the_whole_training_reaches_the_accuracy_that_is_promised() -> None:
 # by name
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", ["digits", "digits-ptq"])
 def test_shipped_problems_are_made_by_name_and_rebuilt_from_their_options(name: str) -> None:
     problem = load(name, {"epochs": 0, "train_seed": 5})
     again = load(name, problem.options)
@@ -251,3 +251,19 @@ def test_costs_of_100000_genomes_build_no_module(monkeypatch: pytest.MonkeyPatch
 
 def _sorted(images: np.ndarray) -> np.ndarray:
     return images[np.lexsort(images.T[::-1])]
+
+
+def test_what_neighbours_share_changes_no_bit() -> None:
+    problem = load("digits-ptq")
+    genomes = np.repeat(problem.space.sample(4, np.random.default_rng(0)), 5, axis=0)
+    genomes[:, -2:] = problem.space.sample(20, np.random.default_rng(1))[:, -2:]  # many share their first layers
+    assert problem.evaluate(genomes) == [problem.evaluate(genome[None])[0] for genome in genomes]
+
+
+def test_sensitivities_fall_with_width_and_are_known_for_formats_only() -> None:
+    known = load("digits", {"epochs": 5}).sensitivities()
+    assert known is not None
+    assert 0 < known.cost < 10
+    assert np.isfinite(known.values[:6]).all()
+    assert np.isnan(known.values[6:]).all()  # channels would need another network
+    assert (known.values[:6, 0] > known.values[:6, -1]).all()
