@@ -1,0 +1,186 @@
+"""New parameters from old ones: which positions, in which order, divided among how many copies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, fx, nn
+
+from evonas.graph.structure import Structure
+from evonas.graph.units import first_along, varying
+
+__all__ = ["Layout", "set_tensors"]
+
+
+class Layout:
+    """Where every channel of a resized model comes from.
+
+    Args:
+        structure: of the original model.
+        copies: int64, shape (units,): how often each unit is kept.
+        generator: draws how copies share the weights that read them. Unequal shares keep the function and
+            let training tell the copies apart (Chen et al. 2016, arXiv:1511.05641, section 3.2).
+    """
+
+    def __init__(self, structure: Structure, copies: Tensor, generator: torch.Generator) -> None:
+        self.structure = structure
+        # One more entry, for -1: what is fixed is kept once.
+        self.copies = torch.cat([copies, torch.ones(1, dtype=torch.int64)])
+        most = max(1, int(self.copies.max()))
+        shares = 0.75 + 0.5 * torch.rand(len(self.copies), most, generator=generator, dtype=torch.float64)
+        shares[torch.arange(most)[None, :] >= self.copies[:, None]] = 0.0
+        self.shares = shares / shares.sum(1, keepdim=True).clamp_min(1e-12)
+
+    def positions(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """For unit numbers `vector`, shape (size,): the old position and the copy number of every new one.
+
+        A run of positions of one unit (the width of a head, the pixels of a flattened channel) is copied
+        as a whole, so that its inner order survives.
+        """
+        counts = self.copies[vector]
+        if not bool((counts > 1).any()):
+            kept = counts.nonzero().reshape(-1)
+            return kept, torch.zeros_like(kept)
+        old: list[int] = []
+        number: list[int] = []
+        units, times = vector.tolist(), counts.tolist()
+        start = 0
+        while start < len(units):
+            stop = start + 1
+            while stop < len(units) and units[stop] == units[start] and units[start] >= 0:
+                stop += 1
+            for repeat in range(times[start]):
+                old += range(start, stop)
+                number += [repeat] * (stop - start)
+            start = stop
+        return torch.tensor(old, dtype=torch.int64), torch.tensor(number, dtype=torch.int64)
+
+    def count(self, vector: Tensor) -> int:
+        """How many positions the unit numbers in `vector` take in the resized model."""
+        return int(self.copies[vector].sum())
+
+    def shape(self, ids: Tensor) -> list[int]:
+        """The resized shape of a tensor whose unit numbers are `ids`."""
+        shape = list(ids.shape)
+        for dim in varying(ids):
+            shape[dim] = self.count(first_along(ids, [dim]).reshape(-1))
+        return shape
+
+    def groups(self, vector: Tensor, groups: int) -> int:
+        """The resized number of groups of channels `vector`, shape (channels,)."""
+        blocks = vector.reshape(groups, -1)
+        whole = bool((blocks == blocks[:, :1]).all())
+        return self.count(blocks[:, 0]) if whole else groups
+
+    def index_of(self, source: Tensor, index: Tensor) -> Tensor:
+        """The permutation `index` of channels `source`, shape (channels,), after resizing."""
+        old, number = self.positions(source)
+        place = {pair: i for i, pair in enumerate(zip(old.tolist(), number.tolist(), strict=True))}
+        new, copy_number = self.positions(source[index])
+        pairs = zip(index[new].tolist(), copy_number.tolist(), strict=True)
+        return torch.tensor([place[pair] for pair in pairs], dtype=torch.int64)
+
+    def apply(self, name: str, tensor: Tensor) -> Tensor:
+        """Parameter or buffer `name` as the resized model holds it."""
+        result = tensor.detach()
+        for dim in range(tensor.ndim):
+            vector = self.structure.slots.get((name, dim))
+            if vector is None or bool((self.copies[vector] == 1).all()):
+                continue
+            old, number = self.positions(vector)
+            result = result.index_select(dim, old.to(tensor.device))
+            if (name, dim) in self.structure.readers and bool((self.copies[vector] > 1).any()):
+                share = self.shares[vector[old], number].to(tensor)
+                result = result * share.reshape([-1 if d == dim else 1 for d in range(tensor.ndim)])
+        return result.clone()
+
+
+def set_tensors(model: nn.Module, layout: Layout) -> nn.Module:
+    """A deep copy of `model` with every parameter and buffer resized; tied ones stay tied.
+
+    Attributes of leaf modules follow; code in forward that has sizes of its own does not.
+    """
+    names = layout.structure.traced.names
+    sized = copy.deepcopy(model)
+    old = {**dict(sized.named_parameters()), **dict(sized.named_buffers())}
+    fresh: dict[str, Tensor] = {}
+    for name, canonical in names.items():
+        tensor = old[canonical]
+        if not any((canonical, dim) in layout.structure.slots for dim in range(tensor.ndim)):
+            continue
+        if canonical not in fresh:
+            value = layout.apply(canonical, tensor)
+            trained = isinstance(tensor, nn.Parameter)
+            fresh[canonical] = nn.Parameter(value, tensor.requires_grad) if trained else value
+        owner, _, leaf = name.rpartition(".")
+        setattr(sized.get_submodule(owner), leaf, fresh[canonical])
+    for node in layout.structure.traced.graph.nodes:
+        if node.op == "call_module":
+            module = sized.get_submodule(str(node.target))
+            original = model.get_submodule(str(node.target))
+            _refresh(module, original, layout, node)
+    return sized
+
+
+def _refresh(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
+    """Bring the attributes of a leaf module in line with its resized tensors."""
+    for cls, follow in _FOLLOW:
+        if isinstance(module, cls):
+            follow(module, original, layout, node)
+            return
+
+
+def _linear(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
+    assert isinstance(module, nn.Linear)
+    module.out_features, module.in_features = module.weight.shape
+
+
+def _conv(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
+    use = next(u for u in layout.structure.uses if u.node is node)
+    module.in_channels = layout.count(use.inputs)  # type: ignore[assignment]
+    module.groups = layout.groups(use.inputs, int(original.groups))  # type: ignore[assignment, arg-type]
+    module.out_channels = layout.count(use.outputs)  # type: ignore[assignment]
+
+
+def _norm(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
+    ids = layout.structure.ids[node]
+    if isinstance(module, nn.GroupNorm):
+        vector = first_along(ids, [1]).reshape(-1)
+        module.num_channels = layout.count(vector)
+        module.num_groups = layout.groups(vector, int(original.num_groups))  # type: ignore[arg-type]
+    elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        module.normalized_shape = tuple(layout.shape(ids)[-len(module.normalized_shape) :])
+    else:
+        module.num_features = layout.shape(ids)[1]  # type: ignore[assignment]
+
+
+def _embedding(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
+    assert isinstance(module, nn.Embedding)
+    module.embedding_dim = module.weight.shape[1]
+
+
+def _slopes(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
+    assert isinstance(module, nn.PReLU)
+    module.num_parameters = module.weight.shape[0]
+
+
+def _unflatten(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
+    assert isinstance(module, nn.Unflatten)
+    ids = layout.structure.ids[node]
+    first = int(module.dim) % (ids.ndim - len(module.unflattened_size) + 1)  # type: ignore[call-overload]
+    sizes = layout.shape(ids)[first : first + len(module.unflattened_size)]
+    given = [old if old == -1 else new for old, new in zip(module.unflattened_size, sizes, strict=True)]
+    module.unflattened_size = tuple(given)  # type: ignore[assignment]
+
+
+_Follow = Callable[[nn.Module, nn.Module, Layout, fx.Node], None]
+_FOLLOW: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], _Follow], ...] = (
+    (nn.Linear, _linear),
+    ((nn.modules.conv._ConvNd,), _conv),
+    ((nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm), _norm),
+    (nn.Embedding, _embedding),
+    (nn.PReLU, _slopes),
+    (nn.Unflatten, _unflatten),
+)
