@@ -78,7 +78,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A side of a layer that keeps its channels, or a whole layer (`side` "both"), and the reason."""
+    """A side of a layer that keeps its channels, or a whole layer (`side` "both", 0 channels), and the reason."""
 
     layer: str
     side: str
@@ -86,7 +86,8 @@ class Frozen:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.layer} ({self.side}, {self.channels} channels): {self.reason}"
+        size = f" ({self.side}, {self.channels} channels)" if self.channels else ""
+        return f"{self.layer}{size}: {self.reason}"
 
 
 @dataclass(frozen=True)

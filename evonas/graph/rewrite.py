@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from evonas.errors import InvalidArgument
+from evonas.graph.flow import ParamRef
 from evonas.graph.movement import MOVEMENT, MOVEMENT_MODULES
 from evonas.graph.propagate import op_name
 from evonas.graph.repairs import REPAIRS, SIZED
@@ -40,6 +41,8 @@ class Rewrite:
         self.sized = sized
         self.structure = layout.structure
         self.values = layout.structure.traced.values
+        tensors = [*sized.named_parameters(), *sized.named_buffers()]
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
         self.graph = fx.Graph()
         self.changes: list[tuple[fx.Node, list[tuple[int, int]]]] = []
         self.buffers: dict[str, Tensor] = {}
@@ -84,9 +87,10 @@ class Rewrite:
     def _wanted(self, node: fx.Node) -> Any:
         """What the node must return: meta tensors of the resized shapes, and index tensors as they were."""
         value = self.values[node]
-        if node.op == "get_attr":
-            return self._parameter(node)
         ids = self.structure.ids[node]
+        if isinstance(ids, ParamRef):
+            shape = self._shapes[ids.name]
+            return _meta(list(shape[::-1] if ids.swapped else shape))
 
         def resized(old: Any, units: Any) -> Any:
             if isinstance(old, Tensor):
@@ -97,14 +101,6 @@ class Rewrite:
             return old
 
         return resized(value, ids)
-
-    def _parameter(self, node: fx.Node) -> Any:
-        value = self.values[node]
-        name = self.structure.traced.names.get(str(node.target))
-        if name is None or not value.is_floating_point():
-            return value
-        tensors = {**dict(self.sized.named_parameters()), **dict(self.sized.named_buffers())}
-        return _meta(list(tensors[name].shape))
 
     def _plain(self, node: fx.Node) -> Any:
         """A node that computes sizes: run it at the new sizes."""
@@ -200,6 +196,7 @@ class Rewrite:
         for step in reversed(shuffle.nodes):
             self.graph.erase_node(self.new[step])
         self.new[node] = picked
+        self.back[picked] = node
         self.changes.append((node, []))
 
 
