@@ -8,7 +8,7 @@ from math import gcd, lcm
 from torch import Tensor, fx
 
 from evonas.graph.chains import Chain, Chains, Extent, Frozen, Layer, Member
-from evonas.graph.flow import Flow
+from evonas.graph.flow import Flow, layer_of
 from evonas.graph.shuffles import Shuffle
 from evonas.graph.structure import Structure, UseRecord, densify
 
@@ -88,8 +88,8 @@ def _sides(structure: Structure, mine: Tensor) -> dict[str, str]:
             if _per_unit(vector, mine):
                 sides[use.layer] = side if sides.get(use.layer, side) == side else "both"
     for (name, _), vector in structure.slots.items():
-        layer = name.rpartition(".")[0] or name
-        if layer not in mixing and name.rpartition(".")[0] not in mixing and _per_unit(vector, mine):
+        layer = layer_of(name)
+        if layer not in mixing and _per_unit(vector, mine):
             sides[layer] = "both"
     return sides
 
@@ -142,12 +142,11 @@ def _norms(structure: Structure, chains: list[Chain], known: set[str]) -> list[L
     """Layers that keep their channels: norms, slopes, parameters that meet activations."""
     layers: dict[str, Layer] = {}
     for (name, _), vector in structure.slots.items():
-        owner, _, leaf = name.rpartition(".")
-        layer = owner or name
-        if layer in known or layer in layers or (owner and leaf != "weight"):
+        layer = layer_of(name)
+        if layer in known or layer in layers or (layer != name and not name.endswith("weight")):
             continue
         extent = _extent(structure, chains, vector)
-        kind = type(structure.model.get_submodule(owner)).__name__ if owner else "Parameter"
+        kind = "Parameter" if layer == name else type(structure.model.get_submodule(layer)).__name__
         calls = tuple(
             structure.traced.values[n].numel() // max(1, len(vector))
             for n in structure.traced.graph.nodes

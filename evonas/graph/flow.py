@@ -12,7 +12,15 @@ from torch.utils._pytree import tree_map
 from evonas.graph.trace import Traced, where
 from evonas.graph.units import Units, varying
 
-__all__ = ["Flow", "ParamRef", "Uniform", "Use"]
+__all__ = ["Flow", "ParamRef", "Uniform", "Use", "layer_of"]
+
+_LEAVES = frozenset(("weight", "bias", "running_mean", "running_var"))
+
+
+def layer_of(parameter: str) -> str:
+    """The layer that a parameter belongs to: its module for a `weight` or `bias`, else the parameter itself."""
+    owner, _, leaf = parameter.rpartition(".")
+    return owner if owner and leaf in _LEAVES else parameter
 
 
 class ParamRef(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evonas.graph.flow import Flow, ParamRef, Uniform, Use
+from evonas.graph.flow import Flow, ParamRef, Uniform, Use, layer_of
 from evonas.graph.units import first_along, varying
 
 __all__ = ["attention", "contract", "conv", "einsum", "embedding", "linear", "matmul"]
@@ -47,7 +47,7 @@ def _record(flow: Flow, weight: ParamRef, kind: str, inputs: Tensor, outputs: Te
     if flow.node.op == "call_module":
         layer = str(flow.node.target)
     else:
-        layer = weight.name.rpartition(".")[0] or weight.name
+        layer = layer_of(weight.name)
     flow.uses.append(Use(layer, kind, weight.name, inputs, outputs, group, flow.node))
 
 
@@ -91,20 +91,27 @@ def conv(
     return flow.units.look(spread.expand(shape))
 
 
-def _by_groups(flow: Flow, weight: ParamRef, inputs: Tensor, width: int) -> bool:
-    """Whether whole groups are the units (True), or one position of every group together (False)."""
-    if weight.name not in flow.choices:
-        free = not bool(flow.units.is_fixed(inputs).any())
-        groups = len(inputs) // max(1, weight.shape[1])
-        flow.choices[weight.name] = "groups" if free and groups > width else "width"
-    return flow.choices[weight.name] == "groups"
+def _by_groups(flow: Flow, name: str, blocks: Tensor, width: int) -> bool:
+    """Whether whole groups are the units (True), or one position of every group together (False).
+
+    `blocks`, shape (groups, channels of a group), may be tied one way already; else the finer way is taken.
+    """
+    if name not in flow.choices:
+        blocks = flow.units.roots(blocks)
+        groups = blocks.shape[0]
+        fixed = bool(flow.units.is_fixed(blocks).any())
+        across = bool((blocks == blocks[:1]).all())
+        whole = bool((blocks == blocks[:, :1]).all())
+        wide = fixed or across or (groups <= width and not whole)
+        flow.choices[name] = "width" if wide else "groups"
+    return flow.choices[name] == "groups"
 
 
 def _group(flow: Flow, weight: ParamRef, inputs: Tensor, own_in: Tensor, own_out: Tensor, groups: int) -> None:
     blocks_in, blocks_out = inputs.reshape(groups, -1), own_out.reshape(groups, -1)
     narrow = min(blocks_in.shape[1], blocks_out.shape[1])
     units = flow.units
-    if narrow == 1 or _by_groups(flow, weight, inputs, narrow):
+    if narrow == 1 or _by_groups(flow, weight.name, blocks_in, narrow):
         units.freeze(own_in, "the width of a group stays")
         units.unite(blocks_in, blocks_in[:, :1])
         units.unite(blocks_out, blocks_in[:, :1])

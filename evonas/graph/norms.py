@@ -49,8 +49,10 @@ def group_norm(flow: Flow, ids: Tensor, groups: int, params: list[ParamRef]) -> 
     ids = channel_norm(flow, ids, params)
     vector = first_along(ids, [1]).reshape(-1)
     blocks = vector.reshape(groups, -1)
-    if groups > 1 and 1 in varying(ids):
-        if groups > blocks.shape[1]:
+    whole = bool((blocks == blocks[:, :1]).all())  # a grouped convolution before this may have decided
+    across = bool((blocks == blocks[:1]).all())
+    if groups > 1 and 1 in varying(ids) and not across:
+        if whole or groups > blocks.shape[1]:
             flow.units.unite(blocks, blocks[:, :1])
             flow.units.note(vector, "groups")
             return flow.units.look(ids)

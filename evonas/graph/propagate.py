@@ -240,6 +240,8 @@ def _settle_one(flow: Flow, ids: Tensor) -> None:
         counts = {d: len(first_along(ids, [d]).unique()) for d in dims}
         flow.units.tie(ids, [max(dims, key=lambda d: counts[d])])
     elif not dims:
-        flow.units.freeze(ids, "a single unit fills the whole tensor, nothing would be left without it")
+        tied = flow.units.notes(int(first_along(ids).reshape(-1)[0]))
+        reason = "the grouped layers around it tie" if tied & {"groups", "group width"} else "the layers around it tie"
+        flow.units.freeze(ids, f"{reason} all its channels into one, nothing would be left without it")
 
 

@@ -106,22 +106,22 @@ class Rewrite:
         """A node that computes sizes: run it at the new sizes."""
         name = op_name(node)
         if name == "_assert":
-            holds = fx.map_arg(node.args[0], lambda n: self.env[n])
-            if not holds:
+            if not self._arguments(node)[0][0]:
                 self.graph.erase_node(self.new.pop(node))
                 self.changes.append((node, []))
             return None
         try:
-            return self._call(node)
+            return self._run(node, *self._arguments(node))
         except Exception as error:  # sizes that no longer divide, attributes that a meta tensor lacks
             if name in ("getattr", "size", "dim"):
                 return self.values[node]
             raise InvalidArgument(f"cannot resize past {where(node)}: {error}".splitlines()[0]) from error
 
-    def _call(self, node: fx.Node) -> Any:
-        args = fx.map_arg(node.args, lambda n: self.env[n])
-        kwargs = fx.map_arg(node.kwargs, lambda n: self.env[n])
-        return self._run(node, args, kwargs)
+    def _arguments(self, node: fx.Node) -> tuple[Any, Any]:
+        """The values of the new node's arguments at the new sizes."""
+        new = self.new[node]
+        args = fx.map_arg(new.args, lambda n: self.env[self.back[n]])
+        return args, fx.map_arg(new.kwargs, lambda n: self.env[self.back[n]])
 
     def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "call_module":
@@ -132,11 +132,8 @@ class Rewrite:
         return node.target(*args, **kwargs)
 
     def _fits(self, node: fx.Node, wanted: Any) -> bool:
-        new = self.new[node]
         try:
-            args = fx.map_arg(new.args, lambda n: self.env[self.back[n]])
-            kwargs = fx.map_arg(new.kwargs, lambda n: self.env[self.back[n]])
-            result = self._run(new, args, kwargs)
+            result = self._run(self.new[node], *self._arguments(node))
         except Exception:  # a size that does not fit shows itself in many ways
             return False
         return _shapes(result) == _shapes(wanted)

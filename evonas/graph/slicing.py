@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -116,71 +116,57 @@ def set_tensors(model: nn.Module, layout: Layout) -> nn.Module:
             fresh[canonical] = nn.Parameter(value, tensor.requires_grad) if trained else value
         owner, _, leaf = name.rpartition(".")
         setattr(sized.get_submodule(owner), leaf, fresh[canonical])
-    for node in layout.structure.traced.graph.nodes:
-        if node.op == "call_module":
-            module = sized.get_submodule(str(node.target))
-            original = model.get_submodule(str(node.target))
-            _refresh(module, original, layout, node)
+    calls = {str(n.target): n for n in layout.structure.traced.graph.nodes if n.op == "call_module"}
+    originals = dict(model.named_modules())
+    for path, module in sized.named_modules():
+        _refresh(module, originals[path], layout, path, calls.get(path))
     return sized
 
 
-def _refresh(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
-    """Bring the attributes of a leaf module in line with its resized tensors."""
-    for cls, follow in _FOLLOW:
-        if isinstance(module, cls):
-            follow(module, original, layout, node)
-            return
+def _refresh(module: nn.Module, original: nn.Module, layout: Layout, path: str, node: fx.Node | None) -> None:
+    """Bring the attributes of a layer in line with its resized tensors; `node` is its call, if it is a leaf."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.embedding_dim = module.weight.shape[1]
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = module.weight.shape[0]
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        _refresh_conv(module, original, layout, path)
+    elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and module.weight is not None:
+        module.normalized_shape = tuple(module.weight.shape)
+    elif isinstance(module, nn.modules.batchnorm._NormBase) and module.weight is not None:
+        module.num_features = module.weight.shape[0]
+    elif node is not None:
+        _refresh_by_node(module, original, layout, layout.structure.ids.get(node))
 
 
-def _linear(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
-    assert isinstance(module, nn.Linear)
-    module.out_features, module.in_features = module.weight.shape
+def _refresh_conv(module: nn.Module, original: nn.Module, layout: Layout, path: str) -> None:
+    name = layout.structure.traced.names.get(f"{path}.weight")
+    use = next((u for u in layout.structure.uses if u.weight == name), None)
+    if use is not None:
+        assert isinstance(module, nn.modules.conv._ConvNd)
+        assert isinstance(original, nn.modules.conv._ConvNd)
+        module.in_channels = layout.count(use.inputs)
+        module.groups = layout.groups(use.inputs, original.groups)
+        module.out_channels = layout.count(use.outputs)
 
 
-def _conv(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
-    use = next(u for u in layout.structure.uses if u.node is node)
-    module.in_channels = layout.count(use.inputs)  # type: ignore[assignment]
-    module.groups = layout.groups(use.inputs, int(original.groups))  # type: ignore[assignment, arg-type]
-    module.out_channels = layout.count(use.outputs)  # type: ignore[assignment]
-
-
-def _norm(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
-    ids = layout.structure.ids[node]
+def _refresh_by_node(module: nn.Module, original: nn.Module, layout: Layout, ids: Any) -> None:
+    """Attributes that no parameter of the module tells."""
+    if not isinstance(ids, Tensor):
+        return
+    shape = layout.shape(ids)
     if isinstance(module, nn.GroupNorm):
-        vector = first_along(ids, [1]).reshape(-1)
-        module.num_channels = layout.count(vector)
-        module.num_groups = layout.groups(vector, int(original.num_groups))  # type: ignore[arg-type]
+        assert isinstance(original, nn.GroupNorm)
+        module.num_channels = shape[1]
+        module.num_groups = layout.groups(first_along(ids, [1]).reshape(-1), original.num_groups)
     elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
-        module.normalized_shape = tuple(layout.shape(ids)[-len(module.normalized_shape) :])
-    else:
-        module.num_features = layout.shape(ids)[1]  # type: ignore[assignment]
-
-
-def _embedding(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
-    assert isinstance(module, nn.Embedding)
-    module.embedding_dim = module.weight.shape[1]
-
-
-def _slopes(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
-    assert isinstance(module, nn.PReLU)
-    module.num_parameters = module.weight.shape[0]
-
-
-def _unflatten(module: nn.Module, original: nn.Module, layout: Layout, node: fx.Node) -> None:
-    assert isinstance(module, nn.Unflatten)
-    ids = layout.structure.ids[node]
-    first = int(module.dim) % (ids.ndim - len(module.unflattened_size) + 1)  # type: ignore[call-overload]
-    sizes = layout.shape(ids)[first : first + len(module.unflattened_size)]
-    given = [old if old == -1 else new for old, new in zip(module.unflattened_size, sizes, strict=True)]
-    module.unflattened_size = tuple(given)  # type: ignore[assignment]
-
-
-_Follow = Callable[[nn.Module, nn.Module, Layout, fx.Node], None]
-_FOLLOW: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], _Follow], ...] = (
-    (nn.Linear, _linear),
-    ((nn.modules.conv._ConvNd,), _conv),
-    ((nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm), _norm),
-    (nn.Embedding, _embedding),
-    (nn.PReLU, _slopes),
-    (nn.Unflatten, _unflatten),
-)
+        module.normalized_shape = tuple(shape[-len(module.normalized_shape) :])
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        module.num_features = shape[1]
+    elif isinstance(module, nn.Unflatten):
+        sizes: Any = module.unflattened_size
+        first = int(module.dim) % (ids.ndim - len(sizes) + 1)  # type: ignore[call-overload]
+        wanted = shape[first : first + len(sizes)]
+        module.unflattened_size = tuple(o if o == -1 else n for o, n in zip(sizes, wanted, strict=True))  # type: ignore[assignment]
