@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
 
@@ -15,43 +16,67 @@ from evonas.graph.structure import Structure, UseRecord, densify
 __all__ = ["assemble"]
 
 
+Census = dict[int, int]  # chain number -> positions that each of its units fills in one vector
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """A structure with a census of each of its vectors."""
+
+    structure: Structure
+    uses: list[tuple[str, Census, Census]]
+    slots: list[tuple[str, Census]]
+    never: list[tuple[str, Census]]
+    uniform: list[tuple[str, Census, bool]]
+
+    @classmethod
+    def of(cls, structure: Structure) -> _Counted:
+        """Count every vector of `structure` once."""
+
+        def count(vector: Tensor) -> Census:
+            units, positions = vector[vector >= 0].unique(return_counts=True)
+            chains = structure.chain_of[units]
+            return dict(zip(chains.tolist(), positions.tolist(), strict=True))
+
+        return cls(
+            structure,
+            [(use.layer, count(use.inputs), count(use.outputs)) for use in structure.uses],
+            [(layer_of(name), count(vector)) for (name, _), vector in structure.slots.items()],
+            [(place, count(vector)) for place, vector in structure.never],
+            [(place, count(vector), bool((vector < 0).any())) for place, vector in structure.uniform],
+        )
+
+
 def assemble(flow: Flow, shuffles: dict[fx.Node, Shuffle]) -> Chains:
     """The chains of a finished flow; call it again after freezing more units."""
     structure = densify(flow, shuffles)
     count = int(structure.chain_of.max()) + 1 if structure.units else 0
-    chains = [_chain(structure, number) for number in range(count)]
+    counted = _Counted.of(structure)
+    chains = [_chain(counted, number) for number in range(count)]
     layers = _layers(structure, chains)
     return Chains({c.name: c for c in chains}, _frozen(structure), layers, structure)
 
 
-def _chain(structure: Structure, number: int) -> Chain:
+def _chain(counted: _Counted, number: int) -> Chain:
+    structure = counted.structure
     mine = structure.chain_of == number
-    units = int(mine.sum())
-    width, ratio = _width(structure, mine), _ratio(structure, mine)
-    step = width * ratio
-    sides = _sides(structure, mine)
-    growth, note = _growth(structure, mine)
+    width, ratio = _width(counted, number), _ratio(structure, mine)
+    sides = _sides(counted, number)
+    growth, note = _growth(counted, number)
     first = int(structure.sample[mine.nonzero()[0, 0]])
     notes = structure.flow.units.notes(first)
     grain = next((word for word in ("heads", "groups", "group width") if word in notes and width > 1), "channels")
     return Chain(
         name=f"chain{number}",
         members=tuple(Member(layer, side) for layer, side in sides.items()),
-        channels=units * width,
-        step=step,
-        minimum=step * _least(structure, mine, ratio),
+        channels=int(mine.sum()) * width,
+        step=width * ratio,
+        minimum=width * ratio * _least(structure, mine, ratio),
         granularity=grain,
         growth=growth,
         growth_note=note,
         followers=tuple(layer for layer, side in sides.items() if side in ("in", "both")),
     )
-
-
-def _per_unit(vector: Tensor, mine: Tensor) -> int:
-    """How many positions of `vector` each unit of the chain fills; 0 when it is not there."""
-    held = vector[vector >= 0]
-    held = held[mine[held]]
-    return len(held) // max(1, len(held.unique()))
 
 
 def _ratio(structure: Structure, mine: Tensor) -> int:
@@ -72,38 +97,38 @@ def _least(structure: Structure, mine: Tensor, ratio: int) -> int:
     return least
 
 
-def _width(structure: Structure, mine: Tensor) -> int:
+def _width(counted: _Counted, number: int) -> int:
     """How many channels a unit is, where it is smallest."""
-    vectors = [v for use in structure.uses for v in (use.inputs, use.outputs)]
-    counts = [c for v in vectors if (c := _per_unit(v, mine))]
-    counts = counts or [c for v in structure.slots.values() if (c := _per_unit(v, mine))]
+    sides = [census for _, inputs, outputs in counted.uses for census in (inputs, outputs)]
+    counts = [census[number] for census in sides if number in census]
+    counts = counts or [census[number] for _, census in counted.slots if number in census]
     return min(counts, default=1)
 
 
-def _sides(structure: Structure, mine: Tensor) -> dict[str, str]:
+def _sides(counted: _Counted, number: int) -> dict[str, str]:
     sides: dict[str, str] = {}
-    mixing = {use.layer for use in structure.uses}
-    for use in structure.uses:
-        for side, vector in (("in", use.inputs), ("out", use.outputs)):
-            if _per_unit(vector, mine):
-                sides[use.layer] = side if sides.get(use.layer, side) == side else "both"
-    for (name, _), vector in structure.slots.items():
-        layer = layer_of(name)
-        if layer not in mixing and _per_unit(vector, mine):
+    mixing = {layer for layer, _, _ in counted.uses}
+    for layer, inputs, outputs in counted.uses:
+        for side, census in (("in", inputs), ("out", outputs)):
+            if number in census:
+                sides[layer] = side if sides.get(layer, side) == side else "both"
+    for layer, census in counted.slots:
+        if layer not in mixing and number in census:
             sides[layer] = "both"
     return sides
 
 
-def _growth(structure: Structure, mine: Tensor) -> tuple[str, str]:
-    for place, vector in structure.never:
-        if _per_unit(vector, mine):
+def _growth(counted: _Counted, number: int) -> tuple[str, str]:
+    for place, census in counted.never:
+        if number in census:
             return "none", place
-    for place, vector in structure.uniform:
-        if _per_unit(vector, mine):
-            if bool((vector < 0).any()):
-                return "none", f"{place} also covers channels that are frozen"
-            return "integer", place
-    return "any", ""
+    found = ("any", "")
+    for place, census, frozen in counted.uniform:
+        if number in census and frozen:
+            return "none", f"{place} also covers channels that are frozen"
+        if number in census:
+            found = ("integer", place)
+    return found
 
 
 def _extent(structure: Structure, chains: list[Chain], vector: Tensor) -> Extent:

@@ -19,12 +19,14 @@ Importance = Callable[[Tensor, int], Tensor]
 
 def group_l2(weight: Tensor, dim: int) -> Tensor:
     """The Euclidean norm of every slice of `weight` (any shape) along `dim`; shape (weight.shape[dim],)."""
-    return weight.detach().movedim(dim, 0).flatten(1).norm(dim=1) if weight.ndim > 1 else weight.detach().abs()
+    others = [d for d in range(weight.ndim) if d != dim]
+    return torch.linalg.vector_norm(weight.detach(), dim=others) if others else weight.detach().abs()
 
 
 def group_l1(weight: Tensor, dim: int) -> Tensor:
     """The sum of magnitudes of every slice of `weight` (any shape) along `dim`; shape (weight.shape[dim],)."""
-    return weight.detach().movedim(dim, 0).flatten(1).abs().sum(1) if weight.ndim > 1 else weight.detach().abs()
+    others = [d for d in range(weight.ndim) if d != dim]
+    return torch.linalg.vector_norm(weight.detach(), 1, dim=others) if others else weight.detach().abs()
 
 
 def unit_scores(structure: Structure, model: nn.Module, importance: Importance) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from evonas.errors import EvonasError
 from evonas.graph.assemble import assemble
 from evonas.graph.chains import Chain, Chains
-from evonas.graph.choose import copies_for, group_l2, unit_scores
+from evonas.graph.choose import copies_for, unit_scores
 from evonas.graph.masked import MaskedModel
 from evonas.graph.resize import resize
 
@@ -48,8 +48,9 @@ def randomised(model: nn.Module, generator: torch.Generator, dtype: torch.dtype)
         for parameter in twin.parameters():
             if parameter.is_floating_point():
                 fan = max(1, parameter[0].numel()) if parameter.ndim > 1 else 1
-                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                parameter.copy_(noise / fan**0.5 if parameter.ndim > 1 else 0.7 + 0.3 * noise)
+                # Variance 1 / fan for weights; scales and shifts of norms around 0.7, biases as well.
+                noise = 2 * torch.rand(parameter.shape, generator=generator) - 1
+                parameter.copy_(noise * (3.0 / fan) ** 0.5 if parameter.ndim > 1 else 0.7 + 0.5 * noise)
         for name, buffer in twin.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 drawn = torch.rand(buffer.shape, generator=generator, dtype=torch.float64)
@@ -97,9 +98,9 @@ class _Proof:
     def _smaller(self, chains: Sequence[Chain]) -> str:
         channels = {c.name: c.channels - c.step for c in chains}
         structure = self.chains.structure
-        alive = copies_for(self.chains, channels, unit_scores(structure, self.model, group_l2)) > 0
+        alive = copies_for(self.chains, channels, unit_scores(structure, self.model, _arbitrary)) > 0
         try:
-            found = self._run(resize(self.model, channels, chains=self.chains))
+            found = self._run(resize(self.model, channels, chains=self.chains, importance=_arbitrary))
         except EvonasError as error:
             return str(error)
         except Exception as error:  # a resized model that cannot run has failed its proof
@@ -111,7 +112,7 @@ class _Proof:
     def _larger(self, chains: Sequence[Chain]) -> str:
         channels = {c.name: c.channels * 2 if c.growth == "integer" else c.channels + c.step for c in chains}
         try:
-            found = self._run(resize(self.model, channels, chains=self.chains))
+            found = self._run(resize(self.model, channels, chains=self.chains, importance=_arbitrary))
         except EvonasError as error:
             return str(error)
         except Exception as error:  # a resized model that cannot run has failed its proof
@@ -130,6 +131,11 @@ class _Proof:
             if isinstance(one, Tensor) and not _close(one, other, _TOLERANCE[self.dtype]):
                 return reason
         return ""
+
+
+def _arbitrary(weight: Tensor, dim: int) -> Tensor:
+    """A cheap importance that scatters what is dropped over the whole dim (multiples of the golden ratio)."""
+    return torch.arange(1, weight.shape[dim] + 1, dtype=torch.float64) * 0.6180339887498949 % 1.0
 
 
 def _failure(direction: str, error: Exception) -> str:

@@ -93,29 +93,24 @@ class Layout:
             result = result.index_select(dim, old.to(tensor.device))
             if (name, dim) in self.structure.readers and bool((self.copies[vector] > 1).any()):
                 share = self.shares[vector[old], number].to(tensor)
-                result = result * share.reshape([-1 if d == dim else 1 for d in range(tensor.ndim)])
-        return result.clone()
+                result = result.mul_(share.reshape([-1 if d == dim else 1 for d in range(tensor.ndim)]))
+        return result.clone() if result.data_ptr() == tensor.data_ptr() else result
 
 
 def set_tensors(model: nn.Module, layout: Layout) -> nn.Module:
     """A deep copy of `model` with every parameter and buffer resized; tied ones stay tied.
 
-    Attributes of leaf modules follow; code in forward that has sizes of its own does not.
+    Attributes of torch's own layers follow; code in forward that has sizes of its own does not.
     """
-    names = layout.structure.traced.names
-    sized = copy.deepcopy(model)
-    old = {**dict(sized.named_parameters()), **dict(sized.named_buffers())}
-    fresh: dict[str, Tensor] = {}
-    for name, canonical in names.items():
-        tensor = old[canonical]
-        if not any((canonical, dim) in layout.structure.slots for dim in range(tensor.ndim)):
-            continue
-        if canonical not in fresh:
-            value = layout.apply(canonical, tensor)
+    memo: dict[int, Any] = {}
+    resized = {name for name, _ in layout.structure.slots}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if name in resized:
+            value = layout.apply(name, tensor)
             trained = isinstance(tensor, nn.Parameter)
-            fresh[canonical] = nn.Parameter(value, tensor.requires_grad) if trained else value
-        owner, _, leaf = name.rpartition(".")
-        setattr(sized.get_submodule(owner), leaf, fresh[canonical])
+            memo[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if trained else value
+    # deepcopy finds these in its memo and never copies the tensors that are replaced.
+    sized = copy.deepcopy(model, memo)
     calls = {str(n.target): n for n in layout.structure.traced.graph.nodes if n.op == "call_module"}
     originals = dict(model.named_modules())
     for path, module in sized.named_modules():
