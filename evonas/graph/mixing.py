@@ -26,6 +26,7 @@ def linear(flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None = No
         reason = f"it mixes positions, not channels, at {flow.here}"
         flow.units.freeze(inputs, reason)
         flow.units.freeze(outputs, reason)
+        _record(flow, weight, "linear", inputs, outputs, inputs)
         return flow.units.look(first_along(ids, range(ids.ndim - 1)).expand(shape))
     flow.units.unite(ids, inputs)
     _record(flow, weight, "linear", first_along(ids, [-1]).reshape(-1), outputs, inputs)

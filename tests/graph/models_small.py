@@ -548,3 +548,114 @@ SMALL: dict[str, tuple[type[nn.Module], Tensor]] = {
     "channel_softmax": (ChannelSoftmax, image()),
     "functional": (FunctionalConv, image()),
 }
+
+
+class OuterProduct(nn.Module):
+    """Two sets of channels meet side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 4), nn.Linear(5, 6)
+        self.c = nn.Linear(24, 8)
+        self.d = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outer = self.a(x)[:, :, None] * self.b(x)[:, None, :]
+        return self.d(torch.relu(self.c(outer.flatten(1))))
+
+
+class VocabularyIndex(nn.Module):
+    """Channels picked by an index tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 8), nn.Linear(4, 6), nn.Linear(6, 3)
+        self.register_buffer("pick", torch.tensor([6, 1, 3, 0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.relu(self.b(self.a(x)[:, self.pick])))
+
+
+class WeightNorm(nn.Module):
+    """A layer whose weight is computed before use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.utils.parametrizations.weight_norm(nn.Linear(5, 8))
+        self.b, self.c = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.relu(self.b(torch.relu(self.a(x)))))
+
+
+class UnknownOp(nn.Module):
+    """An op without a rule in the middle of a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 8), nn.Linear(7, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.c(torch.relu(self.b(torch.cdist(x, x))))
+
+
+class WindowBias(nn.Module):
+    """Heads with a learned bias that an index table spreads over positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 2
+        self.embed, self.qkv, self.proj = nn.Linear(5, 8), nn.Linear(8, 24), nn.Linear(8, 8)
+        self.table = nn.Parameter(torch.randn(13, 2))
+        steps = torch.arange(7)
+        self.register_buffer("index", steps[:, None] - steps[None, :] + 6)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = torch.einsum("bhid,bhjd->bhij", q, k) * 0.5
+        bias = self.table[self.index.view(-1)].view(7, 7, -1).permute(2, 0, 1)
+        y = torch.matmul((scores + bias.unsqueeze(0)).softmax(-1), v)
+        return self.head(x + self.proj(y.transpose(1, 2).reshape(b, n, self.heads * 4)))
+
+
+class NormalisedCosine(nn.Module):
+    """Features divided by their norm before a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.normalize(self.a(x), dim=-1))
+
+
+class RmsNormGated(nn.Module):
+    """RMS norm and a gated feed-forward, as in language models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm = nn.Linear(5, 8), nn.RMSNorm(8)
+        self.gate, self.up, self.down = nn.Linear(8, 12), nn.Linear(8, 12), nn.Linear(12, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        y = self.norm(x)
+        return self.head(x + self.down(F.silu(self.gate(y)) * self.up(y)))
+
+
+SMALL.update(
+    {
+        "outer_product": (OuterProduct, flat(5)),
+        "vocabulary_index": (VocabularyIndex, flat(5)),
+        "weight_norm": (WeightNorm, flat(5)),
+        "unknown_op": (UnknownOp, tokens()),
+        "window_bias": (WindowBias, tokens()),
+        "normalised": (NormalisedCosine, flat(5)),
+        "rms_norm": (RmsNormGated, tokens()),
+    }
+)
