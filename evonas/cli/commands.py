@@ -285,7 +285,7 @@ def _finish(result: Result, json: bool) -> int:
         return INTERRUPTED
     _print_result(result, range(len(result.front_evaluations)), json)
     if not json:
-        print(f"{result.directory} holds run.sqlite, front.csv and the figures; `evonas show` and `evonas plot` read it")
+        print(f"saved in {result.directory}; `evonas show` and `evonas plot` read it, `evonas resume --budget` goes on")
     return 0
 
 
