@@ -154,7 +154,7 @@ class Store:
             for e in evaluations
         ]
         if not self._logging:
-            # a write-ahead log makes a commit some 50 times cheaper, and survives a kill all the same
+            # with a write-ahead log a commit need not wait for the disk, and survives a kill all the same
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._logging = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -57,26 +56,25 @@ class BudgetRepair(Repair):
         return total
 
     def _nearest(self, genome: IntArray) -> IntArray:
-        shell, visited, searched = genome[None], set(self.space.keys(genome[None])), 1
-        while len(shell):
-            shell = self._next_shell(shell, genome, visited)
+        shell, searched = genome[None], 1
+        while True:
+            shell = self._next_shell(shell, genome)
             searched += len(shell)
+            if len(shell) == 0:
+                return genome
             if searched > self.ball:
                 return self._greedy(genome)
-            if len(shell):
-                feasible = shell[self._excess(shell) <= 0]
-                if len(feasible):
-                    return np.asarray(feasible[0])
-        return genome
+            feasible = shell[self._excess(shell) <= 0]
+            if len(feasible):
+                return np.asarray(feasible[0])
 
-    def _next_shell(self, shell: IntArray, centre: IntArray, visited: set[bytes]) -> IntArray:
-        """The genomes one step farther from `centre` than those in `shell`."""
-        near = np.concatenate([self.space.neighbours(genome) for genome in islice(shell, self.ball)])
-        distance = int(np.abs(shell[0] - centre).sum()) + 1
-        near = np.unique(near[np.abs(near - centre).sum(axis=1) == distance], axis=0)
-        fresh = [genome for key, genome in zip(self.space.keys(near), near, strict=True) if key not in visited]
-        visited.update(self.space.keys(near))
-        return np.array(fresh, dtype=np.int64).reshape(len(fresh), len(self.space))
+    def _next_shell(self, shell: IntArray, centre: IntArray) -> IntArray:
+        """All genomes one step farther from `centre` than those in `shell`, which are all equally far."""
+        steps = np.concatenate([np.eye(len(centre), dtype=np.int64), -np.eye(len(centre), dtype=np.int64)])
+        near = (shell[:, None] + steps).reshape(-1, len(centre))
+        inside = ((near >= 0) & (near < self.space.n_choices)).all(axis=1)
+        farther = np.abs(near - centre).sum(axis=1) > np.abs(shell[0] - centre).sum()
+        return np.unique(near[inside & farther], axis=0)
 
     def _greedy(self, genome: IntArray) -> IntArray:
         current, excess = genome, float(self._excess(genome[None])[0])

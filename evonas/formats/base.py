@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from evonas.errors import InvalidArgument
+from evonas.formats.arithmetic import cast_inwards, working
 
-__all__ = ["Format", "rounded"]
+__all__ = ["LISTED_WIDTH", "Format", "rounded"]
+
+LISTED_WIDTH = 16  # `levels` lists the values of formats up to this width
 
 
 class Format(ABC):
@@ -19,7 +24,23 @@ class Format(ABC):
     Formats are frozen dataclasses, so they compare and hash by value and can be keys of a cache. A format
     that leaves something to the data (`fixed8`: the fraction width) is not yet `concrete`; `calibrate`
     returns the concrete one.
+
+    All round to nearest, ties to even. NaN stays NaN even where the format has no code for it, so that an
+    error upstream is seen and not hidden; infinities take the largest value of their sign unless a format
+    says otherwise; an empty tensor stays as it is.
     """
+
+    # Whether levels are short binary numbers, of which a narrow dtype can fail to hold only the limits.
+    short: ClassVar[bool] = True
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, spec: str) -> Self | None:
+        """The format of this family that `spec` names, None when `spec` is of another family.
+
+        Raises:
+            InvalidArgument: `spec` begins like this family but does not parse, or a number is out of range.
+        """
 
     @property
     @abstractmethod
@@ -36,31 +57,86 @@ class Format(ABC):
         """True when the format needs no calibration."""
         return True
 
-    def calibrate(self, values: Tensor) -> Self:
-        """The concrete format that represents `values` (any shape) best; itself when already concrete."""
-        del values
-        return self
+    @property
+    def odd(self) -> bool:
+        """True when `quantize(-x)` is exactly `-quantize(x)`."""
+        return False
 
-    @abstractmethod
-    def quantize(self, values: Tensor) -> Tensor:
-        """`values` (any shape, any float dtype) rounded to the format; same shape and dtype.
+    @property
+    def levels(self) -> Tensor | None:
+        """Every value an element can take, ascending and distinct, float32, shape (levels,).
 
-        The gradient is straight-through (Bengio et al. 2013, arXiv:1308.3432): one inside the range,
-        zero where a value was clipped.
+        In units of `scales(values)` where scales are shared by blocks; shape (channels, levels) where each
+        channel has its own. None for formats of over 16 bits, whose lists would be too long to be of use.
 
         Raises:
             InvalidArgument: the format is not concrete.
         """
+        return None
 
-    def bits(self, elements: Any) -> Any:
-        """Bits that a tensor of `elements` elements takes; works on ints and on int arrays alike."""
+    def scales(self, values: Tensor) -> Tensor:
+        """The scale that `quantize` finds in `values` for each element, same shape; ones without blocks."""
+        return torch.ones_like(working(values))
+
+    def calibrate(self, values: Tensor, method: str = "mse", *, percentile: float = 99.9) -> Self:
+        """The concrete format that represents `values` (any shape) best; itself when already concrete.
+
+        `method` decides what is best: `max` clips nothing; `percentile` lets `percentile` percent of the
+        magnitudes in; `mse` has the least mean squared error; `kl` has the least Kullback-Leibler divergence
+        between the histograms before and after. Infinities and NaN are left out.
+
+        Raises:
+            UnknownName: no such method.
+            InvalidArgument: `percentile` is not above 0 and at most 100.
+        """
+        del values, method, percentile
+        return self
+
+    @abstractmethod
+    def nearest(self, work: Tensor) -> tuple[Tensor, Tensor]:
+        """`work` (float32 or float64, any shape) rounded to a concrete format, and where it was not clipped.
+
+        The arithmetic under `quantize`, without gradient, casts and checks.
+        """
+
+    def quantize(self, values: Tensor) -> Tensor:
+        """`values` (any shape, any float dtype) rounded to the format; same shape and dtype.
+
+        The gradient is straight-through (Bengio et al. 2013, arXiv:1308.3432): one inside the range,
+        zero where a value was clipped. The arithmetic is float32 (float64 for float64 tensors). A narrower
+        dtype that cannot hold a limit of the format gets the next value inside; one that cannot hold a level
+        with a scale gets the nearest value.
+
+        Raises:
+            InvalidArgument: the format is not concrete, or `values` does not suit it.
+        """
+        self.require_concrete()
+        if working(values).numel() == 0:
+            return values.clone()
+        quantized, inside = self.nearest(working(values))
+        cast = cast_inwards(quantized, values.dtype) if self.short else quantized.to(values.dtype)
+        return rounded(values, cast, inside)
+
+    def bits(self, elements: Any, channels: Any = 1, rows: Any = 1) -> Any:
+        """Bits that a tensor of `elements` elements takes, shared scales and exponents included.
+
+        Works on ints and on int arrays alike, so many candidate networks can be counted at once.
+        `channels` matters to formats with a scale per channel: how many there are. `rows` matters to
+        formats with blocks: how many lines along the block axis the tensor has, since a block never
+        crosses from one line into the next; with the default, all elements are taken as one line.
+        """
+        del channels, rows
         return elements * self.width
+
+    def tensor_bits(self, shape: Sequence[int]) -> int:
+        """Bits that one tensor of `shape` takes, shared scales and exponents included."""
+        return int(self.bits(math.prod(shape)))
 
     def require_concrete(self) -> None:
         """Raise `InvalidArgument` if something is still left to calibration."""
         if not self.concrete:
             raise InvalidArgument(
-                f"format `{self.spec}` is not concrete: call `calibrate(values)` first, or give every part of it"
+                f"format `{self.spec}` is not concrete: call `calibrate(values)` first, or give all of it"
             )
 
     def __str__(self) -> str:
@@ -70,12 +146,14 @@ class Format(ABC):
 class _StraightThrough(torch.autograd.Function):
     """Forward: the rounded values. Backward: the gradient where `inside`, zero elsewhere."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(values: Tensor, quantized: Tensor, inside: Tensor) -> Tensor:
+    def forward(_values: Tensor, quantized: Tensor, _inside: Tensor) -> Tensor:
         return quantized
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Any) -> None:
         ctx.save_for_backward(inputs[2])
 
     @staticmethod

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from evonas.errors import InvalidArgument
-from evonas.formats.base import Format, rounded
+from evonas.formats.arithmetic import checked, working
+from evonas.formats.base import LISTED_WIDTH, Format
+from evonas.formats.calibration import finite_row, largest, pick, searches
+from evonas.formats.specs import Reader
 
 __all__ = ["Fixed", "Float32"]
 
@@ -26,31 +27,31 @@ class Fixed(Format):
 
     The same as `ap_fixed<w, w-f, AP_RND_CONV, AP_SAT>` of Vivado HLS and hls4ml. `frac` may be negative or
     above `total` (the binary point then lies outside the word); None leaves it to calibration. NaN stays
-    NaN, infinities saturate.
+    NaN, infinities saturate. Spec: `fixed8`, `fixed8.4`, `fixed8.-2`.
 
     Args:
         total: width in bits with the sign, 1 to 24.
-        frac: fraction width in bits, or None.
+        frac: fraction width in bits, -60 to 60, or None.
     """
 
     total: int
     frac: int | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.total <= _MAX_WIDTH:
-            raise InvalidArgument(f"`total` of a fixed-point format must be 1 to {_MAX_WIDTH} bits, got {self.total}")
-        if self.frac is not None and abs(self.frac) > _MAX_FRAC:
-            raise InvalidArgument(
-                f"`frac` of a fixed-point format must be -{_MAX_FRAC} to {_MAX_FRAC}, got {self.frac}"
-            )
+        checked("`total` bits of a fixed-point format", self.total, 1, _MAX_WIDTH)
+        if self.frac is not None:
+            checked("`frac` bits of a fixed-point format", self.frac, -_MAX_FRAC, _MAX_FRAC)
 
     @classmethod
     def parse(cls, spec: str) -> Self | None:
         """`fixed8` or `fixed8.4` or `fixed8.-2` as a format, None when `spec` is of another family."""
-        match = re.fullmatch(r"fixed(\d+)(?:\.(-?\d+))?", spec)
-        if match is None:
+        reader = Reader.of(spec, "fixed")
+        if reader is None:
             return None
-        return cls(int(match[1]), None if match[2] is None else int(match[2]))
+        total = reader.integer("a width in bits, as in `fixed8`")
+        frac = reader.integer("a fraction width, as in `fixed8.4`") if reader.option(".") else None
+        reader.end("`.` and a fraction width, or nothing more" if frac is None else "nothing more")
+        return cls(total, frac)
 
     @property
     def spec(self) -> str:
@@ -74,32 +75,44 @@ class Fixed(Format):
         """The largest integer of the word, 2^(w-1) - 1."""
         return (1 << (self.total - 1)) - 1
 
-    def quantize(self, values: Tensor) -> Tensor:
+    @property
+    def levels(self) -> Tensor | None:
         self.require_concrete()
         assert self.frac is not None
+        if self.total > LISTED_WIDTH:
+            return None
+        return torch.arange(self.lowest, self.highest + 1).float() / 2.0**self.frac
+
+    def nearest(self, work: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.frac is not None
         scale = 2.0**self.frac
-        scaled = values.float() * scale
-        quantized = (scaled.round().clamp(self.lowest, self.highest) / scale).to(values.dtype)
+        scaled = work * scale
         inside = (scaled >= self.lowest - 0.5) & (scaled <= self.highest + 0.5)
-        return rounded(values, quantized, inside)
+        return scaled.round().clamp(self.lowest, self.highest) / scale, inside
 
-    def calibrate(self, values: Tensor) -> Self:
-        """The fraction width with the least mean squared error on the finite `values` (any shape).
+    def calibrate(self, values: Tensor, method: str = "mse", *, percentile: float = 99.9) -> Self:
+        """The fraction width that is best by `method` on the finite `values` (any shape).
 
-        Starts at the width that lets the largest magnitude just fit and tries finer grids, which clip more
-        and round less. All zeros or nothing finite: the finest width at which 1 still fits.
+        `max` and `percentile` take the finest grid that the largest magnitude still fits; `mse` and `kl`
+        start one coarser and try finer grids, which clip more and round less. All zeros or nothing finite:
+        the finest width at which 1 still fits but for the last step.
         """
+        compare = searches(method, percentile)
         if self.concrete:
             return self
-        finite = values.detach().float().flatten()
-        finite = finite[torch.isfinite(finite)]
-        largest = float(finite.abs().max()) if finite.numel() else 0.0
-        if largest == 0.0:
+        row = finite_row(values)
+        limit = largest(row, method, percentile)
+        if limit == 0.0:
             return replace(self, frac=self.total - 1)
-        fits = self.total - 1 - math.ceil(math.log2(largest))
-        tried = [max(-_MAX_FRAC, min(f, _MAX_FRAC)) for f in range(fits - 1, fits + _CANDIDATES)]
-        errors = [float((replace(self, frac=f).quantize(finite) - finite).square().mean()) for f in tried]
-        return replace(self, frac=tried[errors.index(min(errors))])
+        fits = self.total - 1 - math.ceil(math.log2(limit))
+        if not compare:
+            # The largest value may be a power of two or round up to one: that takes a bit more.
+            return self._limited(fits - (round(limit * 2.0**fits) > self.highest))
+        tried = dict.fromkeys(self._limited(f) for f in range(fits - 1, fits + _CANDIDATES))
+        return pick(tried, row, method)
+
+    def _limited(self, frac: int) -> Self:
+        return replace(self, frac=max(-_MAX_FRAC, min(_MAX_FRAC, frac)))
 
     def half(self) -> Self:
         """The same width with the binary point in the middle, `frac = total // 2`."""
@@ -112,8 +125,13 @@ class Float32(Format):
 
     @classmethod
     def parse(cls, spec: str) -> Self | None:
-        """`float32` as a format, None for any other `spec`."""
-        return cls() if spec == "float32" else None
+        """`float32` as a format, None for any other family."""
+        reader = Reader.of(spec, "float")
+        if reader is None:
+            return None
+        reader.literal("32", "`32`; other floats are written like `fp16e5m10`")
+        reader.end()
+        return cls()
 
     @property
     def spec(self) -> str:
@@ -123,5 +141,13 @@ class Float32(Format):
     def width(self) -> int:
         return 32
 
+    @property
+    def odd(self) -> bool:
+        return True
+
+    def nearest(self, work: Tensor) -> tuple[Tensor, Tensor]:
+        return work, torch.ones_like(work, dtype=torch.bool)
+
     def quantize(self, values: Tensor) -> Tensor:
+        working(values)
         return values

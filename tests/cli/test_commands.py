@@ -47,7 +47,7 @@ def test_search_in_a_real_process(tmp_path: Path) -> None:
         assert "<svg" in (directory / f"{figure}.svg").read_text()
     with (directory / "front.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(re.findall(r"^ *\d+  0\.", done.stdout, re.MULTILINE))
+    assert len(rows) == len(re.findall(r"^ *\d+ +0\.", done.stdout, re.MULTILINE))
     assert {"accuracy", "latency", "size", "flops", "test_accuracy_low", "fc1.weight", "hidden1"} <= set(rows[0])
 
 
