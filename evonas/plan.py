@@ -246,7 +246,8 @@ class PlanSpace:
         for name, chain in self._chains.items():
             if name in self._driver:
                 position = self._driver[name]
-                counts = [chain.scaled(float(choice), round_to=self.round_to) for choice in self.space.genes[position].choices]
+                choices = self.space.genes[position].choices
+                counts = [chain.scaled(float(choice), round_to=self.round_to) for choice in choices]
                 found[name] = np.array(counts, dtype=np.int64)[genomes[:, position]]
             else:
                 found[name] = np.full(len(genomes), chain.channels, dtype=np.int64)

@@ -22,6 +22,8 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "digits-ptq": ("evonas.problems.digits", "digits_ptq"),
 }
 
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
 
 def factory(name: str) -> Callable[..., Problem]:
     """The function that makes the shipped problem `name`.
@@ -83,10 +85,19 @@ def parse_options(spec: str, texts: Iterable[str]) -> dict[str, Any]:
             raise unknown_name(f"option of problem `{spec}`", key, parameters)
         default = parameters[key].default
         try:
-            options[key] = type(default)(text) if isinstance(default, int | float) else text
+            options[key] = _typed(default, text)
         except ValueError:
             raise InvalidArgument(f"option `{key}` must be of type {type(default).__name__}, got `{text}`") from None
     return options
+
+
+def _typed(default: Any, text: str) -> Any:
+    """`text` as the type of `default`; text where that is no number."""
+    if isinstance(default, bool):
+        if text.lower() not in _BOOLEANS:
+            raise ValueError
+        return _BOOLEANS[text.lower()]
+    return type(default)(text) if isinstance(default, int | float) else text
 
 
 def _split(text: str) -> tuple[str, Any]:

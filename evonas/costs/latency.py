@@ -21,7 +21,7 @@ from evonas.errors import InvalidArgument, unknown_name
 from evonas.plan import Plans
 from evonas.space import FloatArray
 
-__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "layer_latency", "latency", "load_device"]
+__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "latency", "layer_latency", "load_device"]
 
 DEFAULT_DEVICE = "pynq-z1"
 _FLOAT_BITS = 32
