@@ -20,6 +20,11 @@ __all__ = ["PROBLEMS", "factory", "load", "parse_options"]
 PROBLEMS: dict[str, tuple[str, str]] = {
     "digits": ("evonas.problems.digits", "digits"),
     "digits-ptq": ("evonas.problems.digits", "digits_ptq"),
+    "mnist5k": ("evonas.problems.mnist5k", "mnist5k"),
+    "jsc-tiny": ("evonas.problems.jsc", "jsc_tiny"),
+    "jsc-toy": ("evonas.problems.jsc", "jsc_toy"),
+    "jsc-s": ("evonas.problems.jsc", "jsc_s"),
+    "jsc-lab": ("evonas.problems.jsc", "jsc_lab"),
 }
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -55,7 +60,9 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
         found.spec = spec
         return found
     if not callable(found):
-        raise InvalidArgument(f"`{spec}` is a {type(found).__name__}; expected a Problem or a function that returns one")
+        raise InvalidArgument(
+            f"`{spec}` is a {type(found).__name__}; expected a Problem or a function that returns one"
+        )
     try:
         inspect.signature(found).bind(**(options or {}))
     except TypeError as error:
@@ -109,7 +116,9 @@ def _split(text: str) -> tuple[str, Any]:
 
 def _from_file(path: Path, variable: str) -> Any:
     if not path.is_file():
-        raise InvalidArgument(f"problem file `{path}` does not exist; expected FILE.py:VARIABLE or one of {', '.join(PROBLEMS)}")
+        raise InvalidArgument(
+            f"problem file `{path}` does not exist; expected FILE.py:VARIABLE or one of {', '.join(PROBLEMS)}"
+        )
     specification = util.spec_from_file_location(f"evonas_user_{path.stem}", path)
     assert specification is not None
     assert specification.loader is not None

@@ -7,13 +7,15 @@ import hashlib
 import json
 import statistics
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from evonas.chains import Chain
 from evonas.costs import DEFAULT_DEVICE
 from evonas.describe import describe
 from evonas.errors import InvalidArgument, unknown_name
@@ -25,11 +27,12 @@ from evonas.problem.data import Split, check_labels, read_split
 from evonas.problem.joint import JointSpace, plan_space
 from evonas.problem.network import NetworkProblem
 from evonas.space import IntArray
+from evonas.supernet import Supernet
 from evonas.training import Recipe, train
 
 __all__ = ["ModelProblem", "Weights"]
 
-Weights = Literal["inherit", "finetune", "scratch"]
+Weights = Literal["inherit", "finetune", "scratch", "supernet"]
 _RECALIBRATION = 2048  # training samples from which batch norm statistics are taken
 _BATCH = 256
 
@@ -45,7 +48,8 @@ class ModelProblem(NetworkProblem):
     Args:
         model: any module that torch.fx can trace, from one tensor to logits (n, classes), in evaluation mode. It is
             never modified.
-        train: required unless `splits` is given: pairs (inputs, targets): batches, samples, or two tensors; held in memory. So are the others.
+        train: pairs (inputs, targets): batches, samples, or two tensors; held in memory. Needed unless `splits` is
+            given, and so is `validation`.
         validation: what candidates are compared on.
         test: what only the final front is scored on; the front has no test accuracy when None.
         splits: instead of these three: called for them when they are first needed; give `example_inputs` as well.
@@ -53,7 +57,8 @@ class ModelProblem(NetworkProblem):
         space: a `JointSpace`, or its arguments by name.
         weights: how a candidate with other channels gets its weights. `inherit`: those of `model`, the most
             important channels kept or copied, and batch norm statistics taken anew; `finetune`: the same, then
-            trained for `epochs`; `scratch`: initialised and trained for `epochs`.
+            trained for `epochs`; `scratch`: initialised and trained for `epochs`; `supernet`: `model` is trained once
+            for `epochs` from new weights, so that its slices work, and a candidate is one (multipliers of at most 1).
         epochs: of training; 0 with `inherit`.
         seeds: trains that many times, and reports the mean and the spread over them.
         recipe: learning rate, batch and weight decay of training.
@@ -107,6 +112,8 @@ class ModelProblem(NetworkProblem):
         network = describe(self._found, names=chain_names)
         self._graph_names = dict(zip((c.name for c in network.chains), self._found, strict=True))
         super().__init__(plan_space(network, _joint(space)), device=latency_device)
+        if weights == "supernet":
+            _check_slices(self._counts(), self.chains)
         self._siblings = [self._with_seed(seed) for seed in range(1, seeds)]
         if seeds > 1:
             self.objectives = (*self.objectives[:2], *SPREAD, *self.objectives[2:])
@@ -131,12 +138,12 @@ class ModelProblem(NetworkProblem):
         """The network with these counts per chain, its weights found as `weights` says; the same every time."""
         counts = {self._graph_names[name]: count for name, count in channels.items()}
         changed = {name: count for name, count in counts.items() if count != self._found[name].channels}
+        if self.how == "supernet":
+            return self._recalibrated(self.supernet.network(counts))
         init = "fresh" if self.how == "scratch" else "inherit"
         sized = resize(self.original, changed, chains=self._found, init=init, seed=self.train_seed).to(self.run_on)
         if self.how == "inherit":
-            if changed:
-                recalibrate_batchnorm(sized, torch.split(self.train_split.inputs[:_RECALIBRATION], _BATCH))
-            return self._traced(sized)
+            return self._recalibrated(sized) if changed else self._traced(sized)
         key = self._key(channels)
         kept = self.weights.load(key)
         if kept is not None:
@@ -146,6 +153,34 @@ class ModelProblem(NetworkProblem):
         train(sized, data.inputs, data.targets, epochs=self.epochs, seed=self.train_seed, recipe=self.recipe)
         self.weights.save(key, sized.state_dict())
         return self._traced(sized)
+
+    @cached_property
+    def supernet(self) -> Supernet:
+        """The trained supernet, kept once trained."""
+        fresh = resize(self.original, {}, chains=self._found, init="fresh", seed=self.train_seed).to(self.run_on)
+        found = Supernet(fresh, self._found)
+        key = self._key({chain.name: chain.channels for chain in self.chains})
+        kept = self.weights.load(key)
+        if kept is not None:
+            found.model.load_state_dict(kept)
+            found.model.eval()
+            return found
+        data, recipe = self.train_split, self.recipe
+        choices = {self._graph_names[name]: counts for name, counts in self._counts().items()}
+        found.train(data.inputs, data.targets, choices=choices, epochs=self.epochs, seed=self.train_seed, recipe=recipe)
+        self.weights.save(key, found.model.state_dict())
+        return found
+
+    def _counts(self) -> dict[str, list[int]]:
+        """Chain -> the channel counts that the space has for it, ascending."""
+        genomes = np.zeros((int(self.space.n_choices.max()), len(self.space)), dtype=np.int64)
+        genomes[:] = np.minimum(np.arange(len(genomes))[:, None], self.space.n_choices - 1)
+        return {name: sorted(set(counts.tolist())) for name, counts in self.plan_space.channels(genomes).items()}
+
+    def _recalibrated(self, model: nn.Module) -> fx.GraphModule:
+        """`model` with batch norm statistics of the training data."""
+        recalibrate_batchnorm(model, torch.split(self.train_split.inputs[:_RECALIBRATION], _BATCH))
+        return self._traced(model)
 
     def evaluate(self, genomes: IntArray) -> list[dict[str, float]]:
         """Accuracy and loss on the validation split, for genomes (n, n_genes): means and spreads over the seeds."""
@@ -190,6 +225,7 @@ class ModelProblem(NetworkProblem):
         sibling.train_seed = seed
         sibling._siblings = []
         sibling._networks = OrderedDict()
+        sibling.__dict__.pop("supernet", None)
         return sibling
 
     def _traced(self, model: nn.Module) -> fx.GraphModule:
@@ -225,6 +261,15 @@ def _check_training(weights: str, epochs: int, seeds: int) -> None:
         )
     if weights != "inherit" and epochs == 0:
         raise InvalidArgument(f"weights={weights} trains, but `epochs` is 0; give at least 1")
+
+
+def _check_slices(counts: Mapping[str, list[int]], chains: Sequence[Chain]) -> None:
+    for chain in chains:
+        if max(counts[chain.name]) > chain.channels:
+            raise InvalidArgument(
+                f"weights=supernet takes slices of the model: {max(counts[chain.name])} channels in `{chain.name}` are "
+                f"more than its {chain.channels}; use multipliers of at most 1"
+            )
 
 
 def _device(name: str) -> torch.device:
