@@ -104,13 +104,16 @@ def _parse(name: str, origin: str, text: str) -> Device:
     for width in peaks:
         if not width.isdecimal() or int(width) < 1:
             raise InvalidArgument(f"device file `{origin}`: `mac_per_second.{width}` is not a width in bits; expected 1 or more")
+    sources = content.get("sources", {})
+    if not isinstance(sources, dict):
+        raise InvalidArgument(f"device file `{origin}`: `sources` must be a table of texts, got {sources!r}")
     return Device(
         name,
         str(content.get("title", name)),
         tuple(sorted((int(w), _number(origin, peaks, w, "mac_per_second.")) for w in peaks)),
         _number(origin, content, "memory_bandwidth"),
         _number(origin, content, "layer_overhead", zero=True),
-        {str(key): str(value) for key, value in content.get("sources", {}).items()},
+        {str(key): str(value) for key, value in sources.items()},
     )
 
 
