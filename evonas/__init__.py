@@ -9,12 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evonas.chains import Chain
     from evonas.errors import EvonasError
     from evonas.loop import load_result, resume, search
     from evonas.objective import Constraint, Objective
     from evonas.problem import FunctionProblem, Problem, TableProblem
+    from evonas.problem.joint import JointSpace
+    from evonas.problem.model import ModelProblem
     from evonas.result import Result
-    from evonas.space import Chain, Gene, SearchSpace
+    from evonas.space import Gene, SearchSpace
     from evonas.study import Study, compare, load_study, table
 
 __version__ = "0.1.0"
@@ -25,6 +28,8 @@ __all__ = [
     "EvonasError",
     "FunctionProblem",
     "Gene",
+    "JointSpace",
+    "ModelProblem",
     "Objective",
     "Problem",
     "Result",
@@ -40,11 +45,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Chain": "evonas.space",
+    "Chain": "evonas.chains",
     "Constraint": "evonas.objective",
     "EvonasError": "evonas.errors",
     "FunctionProblem": "evonas.problem",
     "Gene": "evonas.space",
+    "JointSpace": "evonas.problem.joint",
+    "ModelProblem": "evonas.problem.model",
     "Objective": "evonas.objective",
     "Problem": "evonas.problem",
     "Result": "evonas.result",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from evonas.chains import Chain, Extent
 from evonas.formats import Fixed, Format
 from evonas.plan import SLOTS, Layer, Network, PlanSpace
-from evonas.space import Chain, Extent, Gene
+from evonas.space import Gene
 
 
 def random_plan_space(rng: np.random.Generator, max_layers: int = 14) -> PlanSpace:

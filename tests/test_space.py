@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import counts_lists, every_genome, space_of, spaces_with_genomes, untouched_global_state
 
+from evonas.chains import Chain, Extent
 from evonas.errors import InvalidArgument, UnknownName
 from evonas.formats import Fixed
-from evonas.space import Chain, Extent, Gene, IntArray, SearchSpace, extremes
+from evonas.space import Gene, IntArray, SearchSpace, extremes
 
 # genes
 

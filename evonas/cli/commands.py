@@ -39,6 +39,8 @@ Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="
 Device = Annotated[
     str | None, typer.Option(metavar="NAME|FILE.toml", help="The device whose latency is modelled (same as --set device=).")
 ]
+Data = Annotated[str | None, typer.Option(metavar="FILE", help="The data of the problem (same as --set data=).")]
+Seeds = Annotated[int | None, typer.Option(help="Trainings a candidate; mean and spread (same as --set seeds=).")]
 AtMost = Annotated[list[str], typer.Option("--max", metavar="NAME=VALUE", help="Upper limit, such as size=2KiB; repeatable.")]
 AtLeast = Annotated[
     list[str], typer.Option("--min", metavar="NAME=VALUE", help="Lower limit, such as accuracy=0.9; repeatable.")
@@ -59,6 +61,8 @@ def search(
     at_most: AtMost = [],  # noqa: B006
     at_least: AtLeast = [],  # noqa: B006
     device: Device = None,
+    data: Data = None,
+    seeds: Seeds = None,
     options: Options = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run directory; results/<problem>-<sampler>-s<seed> otherwise.")
@@ -74,7 +78,7 @@ def search(
     from evonas.problems import load
     from evonas.samplers import sampler_name
 
-    found = load(problem, _options(problem, options, device))
+    found = load(problem, _options(problem, options, device=device, data=data, seeds=seeds))
     name = sampler_name(sampler)
     directory = out or Path("results") / f"{_file_name(found.name)}-{name}-s{seed}"
     with _graceful() as interrupted:
@@ -201,15 +205,23 @@ def space(problem: ProblemName, device: Device = None, options: Options = []) ->
     from evonas.problems import load
     from evonas.report import print_table
 
-    found = load(problem, _options(problem, options, device))
+    found = load(problem, _options(problem, options, device=device))
     print(f"{found.name}: {found.space.summary}")
     print_table(["gene", "choices"], [[gene.name, " < ".join(gene.labels)] for gene in found.space.genes], sys.stdout)
     if found.chains:
         rows = [
-            [chain.name, str(chain.channels), ", ".join(f"{layer} {side}" for layer, side in chain.members)]
+            [
+                chain.name,
+                str(chain.channels),
+                f"{chain.step}" if chain.granularity == "channels" else f"{chain.step} ({chain.granularity})",
+                ", ".join(f"{layer} {side}" for layer, side in chain.members),
+            ]
             for chain in found.chains
         ]
-        print_table(["chain", "channels", "layers that must agree"], rows, sys.stdout)
+        print_table(["chain", "channels", "step", "layers that must agree"], rows, sys.stdout)
+    if found.frozen:
+        rows = [[one.layer, one.side, str(one.channels or "-"), one.reason] for one in found.frozen]
+        print_table(["frozen", "side", "channels", "why"], rows, sys.stdout)
     rows = [
         [o.name, o.unit, "max" if o.maximise else "min", "exact" if o.exact else "measured", o.note]
         for o in found.objectives
@@ -217,10 +229,11 @@ def space(problem: ProblemName, device: Device = None, options: Options = []) ->
     print_table(["objective", "unit", "goal", "kind", "definition"], rows, sys.stdout)
 
 
-def _options(problem: str, texts: Sequence[str], device: str | None) -> dict[str, Any]:
+def _options(problem: str, texts: Sequence[str], **named: str | int | None) -> dict[str, Any]:
+    """Options of the problem: `KEY=VALUE` as given, and those that have a flag of their own."""
     from evonas.problems import parse_options
 
-    return parse_options(problem, [*texts, *([f"device={device}"] if device is not None else [])])
+    return parse_options(problem, [*texts, *(f"{key}={value}" for key, value in named.items() if value is not None)])
 
 
 def _constraints(problem: Problem, texts: Sequence[str], *, at_least: bool) -> list[Constraint]:

@@ -21,7 +21,7 @@ from evonas.errors import InvalidArgument, unknown_name
 from evonas.plan import Plans
 from evonas.space import FloatArray
 
-__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "layer_latency", "latency", "load_device"]
+__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "latency", "layer_latency", "load_device"]
 
 DEFAULT_DEVICE = "pynq-z1"
 _FLOAT_BITS = 32
@@ -138,10 +138,11 @@ def layer_latency(plans: Plans, device: Device) -> dict[str, FloatArray]:
     written = np.concatenate([data[:, 1:], np.full((plans.n, 1), _FLOAT_BITS)], axis=1)
     read_positions = np.array([layer.input_positions for layer in layers])
     positions = np.array([layer.positions for layer in layers])
+    repeats = plans.repeats(layers)
     bits = (
         layer_bits(plans)
-        + plans.inputs(layers) * read_positions * data
-        + plans.outputs(layers) * positions * written
+        + plans.inputs(layers) * repeats * read_positions * data
+        + plans.outputs(layers) * repeats * positions * written
     )
     return {
         "compute": layer_macs(plans) / device.peak(np.maximum(data, weight)),

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evonas.chains import Chain
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.objective import Objective
-from evonas.space import Chain, FloatArray, IntArray, SearchSpace
+from evonas.space import FloatArray, IntArray, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from evonas.graph import Frozen
 
 __all__ = ["Estimate", "Problem", "Sensitivities"]
 
@@ -65,6 +68,11 @@ class Problem(ABC):
     @property
     def chains(self) -> tuple[Chain, ...]:
         """Coupled channels, for a problem about a network; none otherwise."""
+        return ()
+
+    @property
+    def frozen(self) -> tuple[Frozen, ...]:
+        """Sides of layers whose channels cannot change, and why, where that was found out."""
         return ()
 
     @property

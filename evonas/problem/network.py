@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from evonas import costs
+from evonas.chains import Chain
 from evonas.formats import Format
 from evonas.objective import Objective
 from evonas.plan import PlanSpace
 from evonas.problem.base import Estimate, Problem, Sensitivities
+from evonas.problem.data import Split
 from evonas.quantize import Memo, PostTraining, single_thread
-from evonas.space import Chain, FloatArray, IntArray
+from evonas.space import FloatArray, IntArray
 from evonas.training import WeightStore
 
 __all__ = ["NetworkProblem", "Split"]
@@ -34,17 +35,6 @@ MEASURED = (
     Objective("accuracy", "fraction", maximise=True, bounds=(0.0, 1.0), note="share of correct answers"),
     Objective("loss", "nats", note="mean cross entropy"),
 )
-
-
-@dataclass(frozen=True)
-class Split:
-    """Inputs, shape (n, ...), and class indices, shape (n,)."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
 
 
 class NetworkProblem(Problem):

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from networks import random_plan_space
 from torch import nn
 
+from evonas.chains import Chain, Extent
 from evonas.costs import OBJECTIVES, cost, load_device
 from evonas.costs.arithmetic import flops, parameters
 from evonas.formats import Fixed
 from evonas.plan import Layer, Network, Plan, PlanSpace
-from evonas.space import Chain, Extent, Gene
+from evonas.space import Gene
 
 DATA = Path(__file__).parents[1] / "data"
 
