@@ -1,0 +1,162 @@
+"""Which units to keep, which to copy: from channel counts to copies of every unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from evonas.errors import InvalidArgument
+from evonas.graph.chains import Chain, Chains
+from evonas.graph.structure import Structure
+
+__all__ = ["Importance", "copies_for", "group_l1", "group_l2", "legal_channels", "round_channels", "unit_scores"]
+
+Importance = Callable[[Tensor, int], Tensor]
+
+
+def group_l2(weight: Tensor, dim: int) -> Tensor:
+    """The Euclidean norm of every slice of `weight` (any shape) along `dim`; shape (weight.shape[dim],)."""
+    others = [d for d in range(weight.ndim) if d != dim]
+    return torch.linalg.vector_norm(weight.detach(), dim=others) if others else weight.detach().abs()
+
+
+def group_l1(weight: Tensor, dim: int) -> Tensor:
+    """The sum of magnitudes of every slice of `weight` (any shape) along `dim`; shape (weight.shape[dim],)."""
+    others = [d for d in range(weight.ndim) if d != dim]
+    return torch.linalg.vector_norm(weight.detach(), 1, dim=others) if others else weight.detach().abs()
+
+
+def unit_scores(structure: Structure, model: nn.Module, importance: Importance) -> Tensor:
+    """Importance of every unit, shape (units,), summed over all the parameters it is coupled through.
+
+    Raises:
+        InvalidArgument: `importance` returns the wrong shape.
+    """
+    scores = torch.zeros(structure.units, dtype=torch.float64)
+    parameters = dict(model.named_parameters())
+    for (name, dim), vector in structure.slots.items():
+        if name not in parameters:
+            continue
+        values = importance(parameters[name], dim)
+        if tuple(values.shape) != tuple(vector.shape):
+            raise InvalidArgument(
+                f"`importance` must return shape {tuple(vector.shape)} for `{name}` along dim {dim}, "
+                f"got {tuple(values.shape)}"
+            )
+        held = vector >= 0
+        scores.index_add_(0, vector[held], values[held.to(values.device)].double().cpu())
+    return scores
+
+
+def round_channels(value: float, *, step: int = 1, round_to: int = 1, minimum: int = 1) -> int:
+    """`value` to the nearest common multiple of `step` and `round_to`, never below `minimum` or one multiple.
+
+    Raises:
+        InvalidArgument: a number is not positive.
+    """
+    for name, number in (("step", step), ("round_to", round_to), ("minimum", minimum)):
+        if number < 1:
+            raise InvalidArgument(f"`{name}` must be at least 1, got {number}")
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidArgument(f"`value` must be a positive number of channels, got {value}")
+    quantum = math.lcm(step, round_to)
+    least = -(-minimum // quantum)
+    return max(1, least, math.floor(value / quantum + 0.5)) * quantum
+
+
+def legal_channels(chain: Chain, multiplier: float, *, round_to: int = 1) -> int:
+    """The legal channel count of `chain` nearest to `multiplier` times the original's.
+
+    Multiplier 1 is always the original count, whatever `round_to`. Below 1 the count never exceeds the
+    original; above 1 it keeps to what can be grown exactly: integer multiples under a layer norm, the
+    original count where nothing can grow.
+
+    Raises:
+        InvalidArgument: `multiplier` or `round_to` is not positive.
+    """
+    base = chain.channels
+    if multiplier == 1:
+        return base
+    if multiplier > 1 and chain.growth != "any":
+        return base * max(1, math.floor(multiplier + 0.5)) if chain.growth == "integer" else base
+    rounded = round_channels(base * multiplier, step=chain.step, round_to=round_to, minimum=chain.minimum)
+    return min(rounded, base) if multiplier < 1 else max(rounded, base)
+
+
+def copies_for(chains: Chains, channels: Mapping[str, int], scores: Tensor) -> Tensor:
+    """How many copies of each unit the resized model holds, int64, shape (units,): 0 is dropped.
+
+    `scores`, shape (units,): units with the most are kept, and copied first.
+
+    Raises:
+        UnknownName: a name in `channels` is no chain.
+        InvalidArgument: a count is illegal for its chain.
+    """
+    structure = chains.structure
+    copies = torch.ones(structure.units, dtype=torch.int64)
+    for name, count in channels.items():
+        chain = chains[name]
+        _check(chain, count)
+        if count != chain.channels:
+            mine = (structure.chain_of == int(name.removeprefix("chain"))).nonzero().reshape(-1)
+            _fill(copies, structure, mine, count * len(mine) // chain.channels, scores)
+    _check_norms(structure, copies)
+    return copies
+
+
+def _check(chain: Chain, count: int) -> None:
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise InvalidArgument(f"`channels` of `{chain.name}` must be an int, got {count!r}")
+    if count % chain.step or count < chain.minimum:
+        raise InvalidArgument(
+            f"`channels` of `{chain.name}` must be a multiple of {chain.step} and at least {chain.minimum}, got "
+            f"{count}; legal_channels(chain, multiplier) rounds to one"
+        )
+    if count > chain.channels and chain.growth == "none":
+        raise InvalidArgument(
+            f"`{chain.name}` cannot grow beyond {chain.channels} channels, got {count}: {chain.growth_note}"
+        )
+    if count > chain.channels and chain.growth == "integer" and count % chain.channels:
+        raise InvalidArgument(
+            f"`{chain.name}` can only grow by integer factors of {chain.channels}, got {count}: {chain.growth_note}"
+        )
+
+
+def _check_norms(structure: Structure, copies: Tensor) -> None:
+    """A norm over several chains is only preserved when all of them grow alike."""
+    extended = torch.cat([copies, torch.ones(1, dtype=torch.int64)])
+    for place, vector in structure.uniform:
+        held = extended[vector]
+        if int(held.max()) > 1 and int(held.min()) != int(held.max()):
+            raise InvalidArgument(
+                f"{place} averages over channels of several chains: they can only grow together, by one integer factor"
+            )
+
+
+def _fill(copies: Tensor, structure: Structure, mine: Tensor, wanted: int, scores: Tensor) -> None:
+    parts = structure.part_of[mine]
+    for part in parts.unique():
+        here = mine[parts == part]
+        share = wanted * len(here) // len(mine)
+        labels = structure.block_of[here]
+        blocks = [here[labels == label] for label in labels.unique()]
+        for block, count in zip(blocks, _apportion([len(b) for b in blocks], share), strict=True):
+            order = block[torch.argsort(scores[block], descending=True, stable=True)]
+            copies[block] = count // len(block)
+            copies[order[: count % len(block)]] += 1
+
+
+def _apportion(sizes: list[int], total: int) -> list[int]:
+    """`total` shared out in proportion to `sizes`, by largest remainder, at least one each."""
+    everything = sum(sizes)
+    shares = [max(1, size * total // everything) for size in sizes]
+    remainders = sorted(range(len(sizes)), key=lambda i: (-(sizes[i] * total % everything), i))
+    for i in remainders * 2:
+        if sum(shares) < total:
+            shares[i] += 1
+    while sum(shares) > total:
+        shares[shares.index(max(shares))] -= 1
+    return shares

@@ -1,0 +1,225 @@
+"""Walk a graph at new sizes and repair what has an old size written into it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
+
+from evonas.errors import InvalidArgument
+from evonas.graph.flow import ParamRef
+from evonas.graph.movement import MOVEMENT, MOVEMENT_MODULES
+from evonas.graph.propagate import op_name
+from evonas.graph.repairs import REPAIRS, SIZED
+from evonas.graph.rules import CREATION
+from evonas.graph.shuffles import permutation
+from evonas.graph.slicing import Layout
+from evonas.graph.trace import where
+from evonas.graph.units import first_along, varying
+
+__all__ = ["Rewrite"]
+
+
+class Rewrite:
+    """A copy of the model's graph in which every size is right for the resized model.
+
+    Args:
+        layout: where every channel comes from.
+        sized: the model with its tensors resized.
+        graph: a trace of `sized` with the same nodes as the original's; the original's graph when None.
+
+    Attributes:
+        graph: the new graph.
+        changes: for each repaired node, its place and the integers that changed, as (old, new).
+        buffers: index tensors that the new graph reads, by name.
+    """
+
+    def __init__(self, layout: Layout, sized: nn.Module, graph: fx.Graph | None = None) -> None:
+        self.layout = layout
+        self.sized = sized
+        self.structure = layout.structure
+        self.values = layout.structure.traced.values
+        tensors = [*sized.named_parameters(), *sized.named_buffers()]
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
+        self.graph = fx.Graph()
+        self.changes: list[tuple[fx.Node, list[tuple[int, int]]]] = []
+        self.buffers: dict[str, Tensor] = {}
+        self.env: dict[fx.Node, Any] = {}
+        self.new: dict[fx.Node, fx.Node] = {}
+        result = self.graph.graph_copy(graph or layout.structure.traced.graph, self.new)
+        if graph is not None:
+            pairs = zip(layout.structure.traced.graph.nodes, graph.nodes, strict=True)
+            self.new = {old: self.new[node] for old, node in pairs if node in self.new}
+        self.graph.output(result)
+        self.back = {new: old for old, new in self.new.items()}
+        self._walk()
+
+    def _walk(self) -> None:
+        inner = {n for s in self.structure.shuffles.values() for n in s.inner}
+        for node in self.structure.traced.graph.nodes:
+            if node.op == "output":
+                continue
+            if node not in inner:
+                self.env[node] = self._visit(node)
+            if node in self.structure.shuffles:
+                self._shuffle(node)
+
+    def _visit(self, node: fx.Node) -> Any:
+        value = self.values.get(node)
+        if not _has_tensor(value):
+            return self._plain(node)
+        wanted = self._wanted(node)
+        if node in self.structure.shuffles or node.op in ("placeholder", "get_attr"):
+            return wanted
+        name = op_name(node)
+        moves = name in MOVEMENT or name == "pad" or (
+            node.op == "call_module" and isinstance(self.sized.get_submodule(str(node.target)), MOVEMENT_MODULES)
+        )
+        if moves:
+            if not self._fits(node, wanted):
+                self._repair(node, name, wanted)
+        elif name not in CREATION:
+            self._compute(node, name, wanted)
+        return wanted
+
+    def _wanted(self, node: fx.Node) -> Any:
+        """What the node must return: meta tensors of the resized shapes, and index tensors as they were."""
+        value = self.values[node]
+        ids = self.structure.ids[node]
+        if isinstance(ids, ParamRef):
+            shape = self._shapes[ids.name]
+            return _meta(list(shape[::-1] if ids.swapped else shape))
+
+        def resized(old: Any, units: Any) -> Any:
+            if isinstance(old, Tensor):
+                shape = self.layout.shape(units)
+                return old if list(old.shape) == shape and not old.is_meta else _meta(shape)
+            if isinstance(old, (tuple, list)):
+                return tuple(resized(o, u) for o, u in zip(old, units, strict=True))
+            return old
+
+        return resized(value, ids)
+
+    def _plain(self, node: fx.Node) -> Any:
+        """A node that computes sizes: run it at the new sizes."""
+        name = op_name(node)
+        if name == "_assert":
+            if not self._arguments(node)[0][0]:
+                self.graph.erase_node(self.new.pop(node))
+                self.changes.append((node, []))
+            return None
+        try:
+            return self._run(node, *self._arguments(node))
+        except Exception as error:  # sizes that no longer divide, attributes that a meta tensor lacks
+            if name in ("getattr", "size", "dim"):
+                return self.values[node]
+            raise InvalidArgument(f"cannot resize past {where(node)}: {error}".splitlines()[0]) from error
+
+    def _arguments(self, node: fx.Node) -> tuple[Any, Any]:
+        """The values of the new node's arguments at the new sizes."""
+        new = self.new[node]
+        args = fx.map_arg(new.args, lambda n: self.env[self.back[n]])
+        return args, fx.map_arg(new.kwargs, lambda n: self.env[self.back[n]])
+
+    def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "call_module":
+            return self.sized.get_submodule(str(node.target))(*args, **kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+    def _fits(self, node: fx.Node, wanted: Any) -> bool:
+        try:
+            result = self._run(self.new[node], *self._arguments(node))
+        except Exception:  # a size that does not fit shows itself in many ways
+            return False
+        return _shapes(result) == _shapes(wanted)
+
+    def _repair(self, node: fx.Node, name: str, wanted: Any) -> None:
+        repair = REPAIRS.get(name)
+        old = _integers(self.new[node])
+        if repair is not None:
+            repair(self, node, wanted)
+        if not self._fits(node, wanted):
+            raise InvalidArgument(f"{where(node)} has a hard-coded size that cannot be replaced")
+        new = _integers(self.new[node])
+        pairs = zip(old, new, strict=False)
+        self.changes.append((node, [(o, n) for o, n in pairs if o != n]))
+
+    def _compute(self, node: fx.Node, name: str, wanted: Any) -> None:
+        """Numbers that a computation reads from sizes (a mean's divisor, a scale) stay the original's."""
+        new = self.new[node]
+        baked: list[tuple[int, int]] = []
+
+        def bake(argument: fx.Node) -> Any:
+            original = self.back[argument]
+            value = self.values.get(original)
+            if isinstance(value, (int, float)) and self.env.get(original) != value:
+                baked.append((0, 0))
+                return value
+            return argument
+
+        if name not in SIZED:
+            new.args = fx.map_arg(new.args, bake)
+            new.kwargs = fx.map_arg(new.kwargs, bake)
+        repair = SIZED.get(name)
+        if node.op == "call_function" and repair is not None and repair(self, node, wanted):
+            baked.append((0, 0))
+        if baked:
+            self.changes.append((node, []))
+
+    def _shuffle(self, node: fx.Node) -> None:
+        """Keep the original steps of a shuffle where they still do the right thing, else one index."""
+        shuffle = self.structure.shuffles[node]
+        source = self.structure.ids[shuffle.source]
+        vector = first_along(source, [shuffle.dim]).reshape(-1)
+        if shuffle.dim not in varying(source):
+            vector = torch.full((source.shape[shuffle.dim],), -1)
+        index = self.layout.index_of(vector, shuffle.index)
+        shape = torch.Size(self.layout.shape(source))
+        found = permutation(shuffle.nodes, self.sized, shape, shuffle.dim, self.env)
+        if found is not None and torch.equal(found, index):
+            return
+        name = f"_shuffle_{len(self.buffers)}"
+        self.buffers[name] = index
+        new = self.new[node]
+        with self.graph.inserting_before(new):
+            buffer = self.graph.get_attr(name)
+            picked = self.graph.call_function(torch.index_select, (self.new[shuffle.source], shuffle.dim, buffer))
+        new.replace_all_uses_with(picked)
+        for step in reversed(shuffle.nodes):
+            self.graph.erase_node(self.new[step])
+        self.new[node] = picked
+        self.back[picked] = node
+        self.changes.append((node, []))
+
+
+def _meta(shape: list[int]) -> Tensor:
+    return torch.empty(shape, device="meta")
+
+
+def _has_tensor(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(_has_tensor(v) for v in value)
+    return isinstance(value, Tensor)
+
+
+def _shapes(value: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return [_shapes(v) for v in value]
+    return list(value.shape) if isinstance(value, Tensor) else value
+
+
+def _integers(node: fx.Node) -> list[int]:
+    """The integers written into the arguments of `node`, in order; other arguments count as -1."""
+    found: list[int] = []
+
+    def collect(item: Any) -> Any:
+        found.append(item if isinstance(item, int) else -1)
+        return item
+
+    tree_map(collect, (list(node.args), dict(node.kwargs)), is_leaf=lambda x: isinstance(x, fx.Node))
+    return found

@@ -1,0 +1,189 @@
+"""Trace a model with torch.fx and record the shapes that its nodes really have."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
+
+from evonas.errors import EvonasError, InvalidArgument
+
+__all__ = ["Traced", "UntraceableModel", "as_inputs", "eval_forward", "retrace", "trace", "where"]
+
+_TORCH = os.path.dirname(torch.__file__)
+_HERE = os.path.dirname(__file__)
+_QUOTE = 60  # characters of the user's line that a reason quotes
+
+
+class UntraceableModel(EvonasError, TypeError):
+    """A model that torch.fx cannot trace: the message names the user's line and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced model.
+
+    Attributes:
+        graph: the fx graph of the forward pass in evaluation mode.
+        values: what each node returned on the example inputs: floating tensors as meta tensors of the same
+            shape, everything else as it was.
+        inputs: the example inputs.
+        names: every parameter and buffer name -> the first name of the same tensor (weight tying).
+    """
+
+    graph: fx.Graph
+    values: dict[fx.Node, Any]
+    inputs: tuple[Any, ...]
+    names: dict[str, str]
+
+
+class _Tracer(fx.Tracer):
+    """The fx tracer, but an `assert` becomes a node and every node remembers the user's line."""
+
+    record_stack_traces = True
+    trace_asserts = True
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps a summary of every value."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(fx.GraphModule(model, graph))
+        # The interpreter works on the copy of the graph that GraphModule made; pair the nodes by position.
+        assert isinstance(self.module, fx.GraphModule)
+        self.originals = dict(zip(self.module.graph.nodes, graph.nodes, strict=True))
+        self.values: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        self.values[self.originals[n]] = tree_map(_summary, value)
+        return value
+
+
+def _summary(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("meta") if value.is_floating_point() else value.detach().clone()
+    return value
+
+
+def as_inputs(example_inputs: Tensor | Sequence[Any]) -> tuple[Any, ...]:
+    """The positional arguments of forward as a tuple; a lone tensor is the only argument.
+
+    Raises:
+        InvalidArgument: it is neither a tensor nor a tuple or list.
+    """
+    if isinstance(example_inputs, Tensor):
+        return (example_inputs,)
+    if isinstance(example_inputs, (tuple, list)):
+        return tuple(example_inputs)
+    raise InvalidArgument(
+        f"`example_inputs` must be a tensor or a tuple of forward's arguments, got {type(example_inputs).__name__}"
+    )
+
+
+def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any]) -> Traced:
+    """The graph of `model` with the value of every node on `example_inputs`.
+
+    Raises:
+        InvalidArgument: the model is not a module, is in training mode, has lazy parameters that were never
+            run, or does not accept the inputs.
+        UntraceableModel: torch.fx cannot trace it.
+    """
+    inputs = as_inputs(example_inputs)
+    if not isinstance(model, nn.Module):
+        raise InvalidArgument(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
+    if model.training:
+        raise InvalidArgument("`model` is in training mode: call model.eval() first (train() again afterwards)")
+    lazy = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
+    if lazy:
+        raise InvalidArgument(f"`model` has a lazy parameter `{lazy[0]}`: run the model once before this")
+    eval_forward(model, inputs)
+    graph = retrace(model, inputs)
+    recorder = _Recorder(model, graph)
+    with torch.no_grad():
+        recorder.run(*inputs)
+    return Traced(graph, recorder.values, inputs, _canonical_names(model))
+
+
+def retrace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.Graph:
+    """The fx graph of `model`; arguments of forward beyond `inputs` keep their defaults.
+
+    Raises:
+        UntraceableModel: with the line of the user's code that stopped the trace.
+    """
+    try:
+        return _Tracer().trace(model, _defaults(model, inputs))
+    except Exception as error:  # whatever the user's forward raises when it is handed proxies
+        raise UntraceableModel(_explain(model, error)) from error
+
+
+def eval_forward(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """`model(*inputs)` without gradients.
+
+    Raises:
+        InvalidArgument: the model does not accept the inputs.
+    """
+    try:
+        with torch.no_grad():
+            return model(*inputs)
+    except Exception as error:  # any failure here is a wrong input from the caller's point of view
+        shapes = ", ".join(str(tuple(x.shape)) if isinstance(x, Tensor) else repr(x) for x in inputs)
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InvalidArgument(
+            f"`{type(model).__name__}` does not accept `example_inputs` of shape {shapes}: {lines[0]}"
+        ) from error
+
+
+def where(node: fx.Node) -> str:
+    """The place of `node` in the user's words: the quoted line, with file and number when they are known."""
+    frames = re.findall(r'File "(.+)", line (\d+), in .*\n\s*(.*)', node.stack_trace or "")
+    users = [f for f in frames if not f[0].startswith((_TORCH, _HERE))]
+    if not users:
+        return f"`{node.target if node.op in ('call_module', 'call_method') else node.name}`"
+    path, line, code = users[-1]
+    code = code.strip()
+    code = code if len(code) <= _QUOTE else code[: _QUOTE - 3] + "..."
+    return f"`{code}` ({os.path.basename(path)}:{line})" if code else f"`{node.name}` ({path}:{line})"
+
+
+def _defaults(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any] | None:
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    omitted = {p.name: p.default for p in named[len(inputs) :] if p.default is not inspect.Parameter.empty}
+    return omitted or None
+
+
+def _canonical_names(model: nn.Module) -> dict[str, str]:
+    first: dict[int, str] = {}
+    names: dict[str, str] = {}
+    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    for name, tensor in tensors:
+        names[name] = first.setdefault(id(tensor), name)
+    return names
+
+
+def _explain(model: nn.Module, error: Exception) -> str:
+    """One line: which line of the user's code stopped the trace, why, and what to do."""
+    place = "an unknown line"
+    frame = error.__traceback__
+    while frame is not None:
+        path = frame.tb_frame.f_code.co_filename
+        if not path.startswith((_TORCH, _HERE)):
+            code = linecache.getline(path, frame.tb_lineno).strip()
+            quoted = f" `{code}`" if code else f" in {frame.tb_frame.f_code.co_name}"
+            place = f"line {frame.tb_lineno} of {path}{quoted}"
+        frame = frame.tb_next
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "control flow" in text or "iterated" in text or "bool" in text:
+        advice = "branch or loop on module attributes, or use torch.where, so that the path does not depend on data"
+    else:
+        advice = "write it with torch operations on tensors, or put it into a function marked with torch.fx.wrap"
+    return f"torch.fx cannot trace `{type(model).__name__}`: {place} stopped it ({text}); {advice}"
