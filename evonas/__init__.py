@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evonas.chains import Chain
     from evonas.errors import EvonasError
     from evonas.loop import load_result, resume, search
     from evonas.objective import Constraint, Objective
     from evonas.problem import FunctionProblem, Problem
     from evonas.result import Result
-    from evonas.space import Chain, Gene, SearchSpace
+    from evonas.space import Gene, SearchSpace
 
 __version__ = "0.1.0"
 
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Chain": "evonas.space",
+    "Chain": "evonas.chains",
     "Constraint": "evonas.objective",
     "EvonasError": "evonas.errors",
     "FunctionProblem": "evonas.problem",

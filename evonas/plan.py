@@ -13,9 +13,10 @@ from functools import cached_property
 
 import numpy as np
 
+from evonas.chains import Chain, Extent
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.formats import Float32, Format
-from evonas.space import Chain, Extent, Gene, IntArray, SearchSpace
+from evonas.space import Gene, IntArray, SearchSpace
 
 __all__ = ["SLOTS", "Layer", "LayerPlan", "Network", "Plan", "PlanSpace", "Plans"]
 
@@ -27,15 +28,20 @@ class Layer:
     """One layer as the costs see it, for one sample.
 
     Args:
-        name: path of the module in the network.
-        kind: `linear`, `conv`, `batchnorm` or `relu`.
+        name: path of the module in the network; unique.
+        kind: `linear` or `conv`; `matmul`, a product of two activations; `batchnorm`; `relu`; or `parameter`, a
+            tensor of `outputs * fan_in * taps` elements that no other layer counts.
         inputs: channels in.
         outputs: channels out.
         fan_in: channels that each output reads; `inputs`, unless the layer is grouped.
         taps: kernel positions (9 for 3 x 3).
         positions: output positions per channel (1 for a linear layer on vectors).
         input_positions: input positions per channel.
-        bias: whether there is one.
+        uses: how often each weight is multiplied; `positions`, unless the convolution is transposed.
+        repeats: times that positions and uses count when they follow chains (a layer along tokens runs once a channel).
+        bias: whether there is one; of a batch norm, whether it has a scale and a shift.
+        tied: True when the weight is that of an earlier layer, so that it is stored only once.
+        module: False when a function takes the weight as its argument: such a layer stays in float32.
     """
 
     name: str
@@ -46,11 +52,15 @@ class Layer:
     taps: int = 1
     positions: int = 1
     input_positions: int = 1
+    uses: int | None = None
+    repeats: Extent | None = None
     bias: bool = True
+    tied: bool = False
+    module: bool = True
 
     @property
     def quantizable(self) -> bool:
-        """True for layers with a matrix product, which have a format for data, weight and bias."""
+        """True for layers with weights and a matrix product, which have a format for data, weight and bias."""
         return self.kind in ("linear", "conv")
 
 
@@ -140,6 +150,14 @@ class Plans:
         taps = np.array([layer.taps for layer in layers], dtype=np.int64)
         return self.outputs(layers) * fan_in * taps
 
+    def repeats(self, layers: Sequence[Layer]) -> IntArray:
+        """How often each layer runs over its positions, shape (n, len(layers))."""
+        return self._columns([layer.repeats or Extent(1) for layer in layers])
+
+    def stored(self, layers: Sequence[Layer]) -> IntArray:
+        """Elements of each weight tensor that are stored, 0 where an earlier layer holds it, shape (n, len(layers))."""
+        return self.weights(layers) * np.array([not layer.tied for layer in layers], dtype=np.int64)
+
     def _columns(self, extents: Sequence[Extent]) -> IntArray:
         if not extents:
             return np.zeros((self.n, 0), dtype=np.int64)
@@ -151,7 +169,7 @@ class PlanSpace:
 
     A gene named after a chain holds multipliers; one named `<layer>.<slot>` holds formats. `targets` lets one
     gene drive several. What no gene drives keeps its default: the chain's own count, the format in
-    `defaults`, or float32.
+    `defaults`, or float32. Counts of chains are rounded to a multiple of `round_to`.
 
     Raises:
         UnknownName: a target that the network does not have.
@@ -165,11 +183,13 @@ class PlanSpace:
         *,
         targets: Mapping[str, Sequence[str]] | None = None,
         defaults: Mapping[str, Format] | None = None,
+        round_to: int = 1,
     ) -> None:
         self.network = network
+        self.round_to = round_to
         self.space = SearchSpace(genes)
         self._chains = {chain.name: chain for chain in network.chains}
-        self._slots = {f"{layer.name}.{slot}": None for layer in network.quantizable for slot in SLOTS}
+        self._slots = {f"{layer.name}.{slot}": None for layer in network.quantizable if layer.module for slot in SLOTS}
         self._defaults = dict(defaults or {})
         self._driver: dict[str, int] = {}
         for position, gene in enumerate(self.space.genes):
@@ -226,7 +246,7 @@ class PlanSpace:
         for name, chain in self._chains.items():
             if name in self._driver:
                 position = self._driver[name]
-                counts = [chain.scaled(float(choice)) for choice in self.space.genes[position].choices]
+                counts = [chain.scaled(float(choice), round_to=self.round_to) for choice in self.space.genes[position].choices]
                 found[name] = np.array(counts, dtype=np.int64)[genomes[:, position]]
             else:
                 found[name] = np.full(len(genomes), chain.channels, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What is searched: genes (ordered choices), chains (coupled channels) and the space they span.
+"""What is searched: genes (ordered choices) and the space they span.
 
 A genome is one index per gene, `int64 array, shape (n_genes,)`; many are `(n, n_genes)`.
 """
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evonas.errors import InvalidArgument, unknown_name
 
-__all__ = ["BoolArray", "Chain", "Extent", "FloatArray", "Gene", "IntArray", "SearchSpace", "extremes"]
+__all__ = ["BoolArray", "FloatArray", "Gene", "IntArray", "SearchSpace", "extremes"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -60,51 +60,6 @@ class Gene:
             raise InvalidArgument(f"gene `{self.name}` has the choice `{twice}` twice; each choice once")
         if not self.group:
             object.__setattr__(self, "group", self.name)
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Layers whose channel counts must agree: the out of one is the in of the next.
-
-    Args:
-        name: unique in the network, such as `chain0`; also the name of its gene.
-        channels: the count in the original network.
-        members: `(layer, side)` pairs, side `in` or `out`.
-    """
-
-    name: str
-    channels: int
-    members: tuple[tuple[str, str], ...] = ()
-
-    def scaled(self, multiplier: float) -> int:
-        """The channel count at `multiplier`, rounded half to even, never below one.
-
-        Raises:
-            InvalidArgument: the multiplier is not a positive finite number.
-        """
-        if not (math.isfinite(multiplier) and multiplier > 0):
-            raise InvalidArgument(f"multiplier of `{self.name}` must be positive and finite, got {multiplier}")
-        return max(1, round(self.channels * multiplier))
-
-
-@dataclass(frozen=True)
-class Extent:
-    """A channel count that follows the chains: `constant + sum(factor * channels of the chain)`.
-
-    A flatten after a convolution multiplies (factor 49 for 7 x 7), a concatenation adds terms.
-    """
-
-    constant: int = 0
-    terms: tuple[tuple[str, int], ...] = ()
-
-    @classmethod
-    def of(cls, channels: int | Chain) -> Extent:
-        """A fixed count, or the count of one chain."""
-        return cls(channels) if isinstance(channels, int) else cls(0, ((channels.name, 1),))
-
-    def count(self, channels: Mapping[str, Any]) -> Any:
-        """The count, given each chain's; the chains' counts may be ints or int arrays (n,)."""
-        return self.constant + sum(factor * channels[name] for name, factor in self.terms)
 
 
 class SearchSpace:

@@ -20,11 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from evonas.costs import DEFAULT_DEVICE
+from evonas.describe import describe
 from evonas.errors import InvalidArgument
 from evonas.formats import Fixed
-from evonas.plan import Layer, Network, PlanSpace
+from evonas.graph import find_chains
+from evonas.plan import Network, PlanSpace
 from evonas.problem.network import NetworkProblem, Split
-from evonas.space import Chain, Extent, Gene
+from evonas.space import Gene
 from evonas.training import seeded, train
 
 __all__ = ["Digits", "digits", "digits_ptq"]
@@ -76,10 +78,7 @@ class Digits(NetworkProblem):
         self.options = {"frac": frac, "train_seed": train_seed, "epochs": epochs, "device": device}
         self.train_seed = train_seed
         self.epochs = epochs
-        chains = (
-            Chain("hidden1", 48, (("fc1", "out"), ("fc2", "in"))),
-            Chain("hidden2", 32, (("fc2", "out"), ("fc3", "in"))),
-        )
+        network = network_of_digits()
         formats = [Fixed(width) if frac == "calibrated" else Fixed(width).half() for width in widths]
         genes = [
             Gene(f"{layer}.{slot}", tuple(formats), group=layer)
@@ -88,8 +87,7 @@ class Digits(NetworkProblem):
         ]
         if tuple(multipliers) != (1.0,):
             labels = tuple(f"x{multiplier:g}" for multiplier in multipliers)
-            genes += [Gene(chain.name, tuple(multipliers), labels) for chain in chains]
-        network = Network(mlp(("fc1", "fc2", "fc3"), (64, *chains, 10)), chains)
+            genes += [Gene(chain.name, tuple(multipliers), labels) for chain in network.chains]
         biases = {f"{layer}.bias": Fixed(16) for layer in ("fc1", "fc2", "fc3")}
         super().__init__(PlanSpace(network, genes, defaults=biases), device=device)
 
@@ -160,14 +158,11 @@ class _Mlp(nn.Module):
         return logits
 
 
-def mlp(names: Sequence[str], widths: Sequence[int | Chain]) -> tuple[Layer, ...]:
-    """Linear layers with a ReLU between them, as the costs see them; `widths` is one longer than `names`."""
-    layers: list[Layer] = []
-    for i, name in enumerate(names):
-        if i:
-            layers.append(Layer(f"relu{i}", "relu", Extent.of(widths[i]), Extent.of(widths[i])))
-        layers.append(Layer(name, "linear", Extent.of(widths[i]), Extent.of(widths[i + 1])))
-    return tuple(layers)
+@cache
+def network_of_digits() -> Network:
+    """Layers and chains of the original network."""
+    model = seeded(lambda: _Mlp(64, 48, 32, 10), 0).eval()
+    return describe(find_chains(model, torch.zeros(1, 64)), names={"chain0": "hidden1", "chain1": "hidden2"})
 
 
 @cache

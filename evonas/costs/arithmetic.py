@@ -6,6 +6,7 @@ Counts are per sample.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -37,15 +38,26 @@ def _elements(plans: Plans, kind: str) -> FloatArray:
     return total
 
 
+def _products(plans: Plans, layers: Sequence[Layer]) -> IntArray:
+    """Multiply-accumulates of each of `layers`, shape (n, len(layers))."""
+    uses = [layer.positions if layer.uses is None else layer.uses for layer in layers]
+    return plans.weights(layers) * plans.repeats(layers) * np.array(uses, dtype=np.int64)
+
+
 def layer_macs(plans: Plans) -> IntArray:
     """Multiply-accumulates of each quantizable layer, shape (n, n_quantizable)."""
-    layers = plans.network.quantizable
-    return plans.weights(layers) * np.array([layer.positions for layer in layers], dtype=np.int64)
+    return _products(plans, plans.network.quantizable)
+
+
+def _activation_macs(plans: Plans) -> FloatArray:
+    """Multiply-accumulates of products of two activations (attention), which stay in float32, shape (n,)."""
+    total: FloatArray = _products(plans, _of_kind(plans, "matmul")).sum(axis=1).astype(np.float64)
+    return total
 
 
 def macs(plans: Plans) -> FloatArray:
     """Multiply-accumulates of the matrix products; the bias is free."""
-    total: FloatArray = layer_macs(plans).sum(axis=1).astype(np.float64)
+    total: FloatArray = layer_macs(plans).sum(axis=1).astype(np.float64) + _activation_macs(plans)
     return total
 
 
@@ -66,36 +78,44 @@ def flops(plans: Plans, convention: Convention = "two") -> FloatArray:
 
 def bops(plans: Plans) -> FloatArray:
     """Bit operations: the sum of MACs x data width x weight width (arXiv:1804.10969, without the adders)."""
-    total: FloatArray = (layer_macs(plans).astype(np.float64) * plans.widths["data_in"] * plans.widths["weight"]).sum(
-        axis=1
-    )
+    widths = plans.widths["data_in"] * plans.widths["weight"]
+    total: FloatArray = (layer_macs(plans).astype(np.float64) * widths).sum(axis=1)
+    return total + _FLOAT_BITS**2 * _activation_macs(plans)
+
+
+def _float_elements(plans: Plans) -> IntArray:
+    """Parameters outside quantizable layers, which stay in float32: batch norms and all others, shape (n,)."""
+    norms = [layer for layer in _of_kind(plans, "batchnorm") if layer.bias]
+    others = _of_kind(plans, "parameter")
+    total: IntArray = 2 * plans.outputs(norms).sum(axis=1) + plans.weights(others).sum(axis=1)
     return total
 
 
 def parameters(plans: Plans) -> FloatArray:
-    """Weights, biases, and two per channel of a batch norm."""
-    layers = plans.network.quantizable
-    norms = 2 * plans.outputs(_of_kind(plans, "batchnorm")).sum(axis=1)
-    total: FloatArray = (plans.weights(layers).sum(axis=1) + _biases(plans).sum(axis=1) + norms).astype(np.float64)
+    """Weights, biases, two per channel of a batch norm, and whatever else the model has; tied ones once."""
+    stored = plans.stored(plans.network.quantizable).sum(axis=1)
+    total: FloatArray = (stored + _biases(plans).sum(axis=1) + _float_elements(plans)).astype(np.float64)
     return total
 
 
 def layer_bits(plans: Plans) -> IntArray:
     """Bits of weights and bias of each quantizable layer, shape (n, n_quantizable)."""
     layers = plans.network.quantizable
-    return plans.weights(layers) * plans.widths["weight"] + _biases(plans) * plans.widths["bias"]
+    return plans.stored(layers) * plans.widths["weight"] + _biases(plans) * plans.widths["bias"]
 
 
 def size(plans: Plans) -> FloatArray:
-    """Bits of all parameters at their widths; batch norms in float32. Fixed point has no scales to store."""
-    norms = 2 * _FLOAT_BITS * plans.outputs(_of_kind(plans, "batchnorm")).sum(axis=1)
-    total: FloatArray = (layer_bits(plans).sum(axis=1) + norms).astype(np.float64)
+    """Bits of all parameters at their widths; what is outside quantizable layers in float32.
+
+    Fixed point has no scales to store.
+    """
+    total: FloatArray = (layer_bits(plans).sum(axis=1) + _FLOAT_BITS * _float_elements(plans)).astype(np.float64)
     return total
 
 
 def average_bitwidth(plans: Plans) -> FloatArray:
     """Bits of a weight, averaged over the weights of quantizable layers (biases are not counted)."""
-    weights = plans.weights(plans.network.quantizable)
+    weights = plans.stored(plans.network.quantizable)
     mean: FloatArray = (weights * plans.widths["weight"]).sum(axis=1) / weights.sum(axis=1)
     return mean
 

@@ -135,10 +135,11 @@ def layer_latency(plans: Plans, device: Device) -> dict[str, FloatArray]:
     written = np.concatenate([data[:, 1:], np.full((plans.n, 1), _FLOAT_BITS)], axis=1)
     read_positions = np.array([layer.input_positions for layer in layers])
     positions = np.array([layer.positions for layer in layers])
+    repeats = plans.repeats(layers)
     bits = (
         layer_bits(plans)
-        + plans.inputs(layers) * read_positions * data
-        + plans.outputs(layers) * positions * written
+        + plans.inputs(layers) * repeats * read_positions * data
+        + plans.outputs(layers) * repeats * positions * written
     )
     return {
         "compute": layer_macs(plans) / device.peak(np.maximum(data, weight)),

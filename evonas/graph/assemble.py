@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd, lcm
@@ -13,7 +14,7 @@ from evonas.graph.flow import Flow, layer_of
 from evonas.graph.shuffles import Shuffle
 from evonas.graph.structure import Structure, UseRecord, densify
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "extent_of"]
 
 
 Census = dict[int, int]  # chain number -> positions that each of its units fills in one vector
@@ -131,7 +132,8 @@ def _growth(counted: _Counted, number: int) -> tuple[str, str]:
     return found
 
 
-def _extent(structure: Structure, chains: list[Chain], vector: Tensor) -> Extent:
+def extent_of(structure: Structure, chains: Sequence[Chain], vector: Tensor) -> Extent:
+    """How long `vector` (unit numbers, -1 for what is fixed) is at any channel counts."""
     held = vector[vector >= 0]
     numbers, counts = structure.chain_of[held].unique(return_counts=True)
     terms = {
@@ -154,9 +156,9 @@ def _layers(structure: Structure, chains: list[Chain]) -> tuple[Layer, ...]:
             Layer(
                 name,
                 use.kind,
-                _extent(structure, chains, use.inputs),
-                _extent(structure, chains, use.outputs),
-                _extent(structure, chains, use.group_inputs),
+                extent_of(structure, chains, use.inputs),
+                extent_of(structure, chains, use.outputs),
+                extent_of(structure, chains, use.group_inputs),
                 tuple(u.positions for u in uses),
             )
         )
@@ -170,7 +172,7 @@ def _norms(structure: Structure, chains: list[Chain], known: set[str]) -> list[L
         layer = layer_of(name)
         if layer in known or layer in layers or (layer != name and not name.endswith("weight")):
             continue
-        extent = _extent(structure, chains, vector)
+        extent = extent_of(structure, chains, vector)
         kind = "Parameter" if layer == name else type(structure.model.get_submodule(layer)).__name__
         calls = tuple(
             structure.traced.values[n].numel() // max(1, len(vector))

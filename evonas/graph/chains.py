@@ -4,76 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from evonas.chains import Chain, Extent, Member
 from evonas.errors import unknown_name
 from evonas.graph.structure import Structure
 
 __all__ = ["Chain", "Chains", "Extent", "Frozen", "Layer", "Member"]
-
-
-@dataclass(frozen=True)
-class Extent:
-    """A channel count as an affine form: `(constant + sum(factor * channels[chain])) / divisor`.
-
-    The division is always exact for legal channel counts.
-    """
-
-    constant: int
-    terms: tuple[tuple[str, int], ...] = ()
-    divisor: int = 1
-
-    def at(self, channels: Mapping[str, Any]) -> Any:
-        """The count for `channels` of each chain: ints, or int arrays of one shape (many genomes at once)."""
-        total: Any = self.constant
-        for chain, factor in self.terms:
-            total = total + factor * channels[chain]
-        return total // self.divisor
-
-
-@dataclass(frozen=True)
-class Member:
-    """A layer in a chain, by the side on which the chain's channels lie: `in`, `out` or `both`."""
-
-    layer: str
-    side: str
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Channels of several layers that can only change together: one gene.
-
-    Attributes:
-        name: `chain0`, `chain1`, ... in the order in which the model makes them.
-        members: the layers and which side of each.
-        channels: how many channels the original has; the number that `resize` takes.
-        step: legal counts are its multiples (the channels of a head or of a group).
-        minimum: the least legal count.
-        granularity: what one step is: `channels`, `heads`, `groups` or `group width`.
-        growth: `any` count above the original is exact, only `integer` multiples are, or `none`.
-        growth_note: why growth is limited; empty when it is not.
-        followers: the layers that read the chain's channels.
-    """
-
-    name: str
-    members: tuple[Member, ...]
-    channels: int
-    step: int
-    minimum: int
-    granularity: str
-    growth: str
-    growth_note: str
-    followers: tuple[str, ...]
-
-    @property
-    def units(self) -> int:
-        """How many steps the original has (its heads, groups, or channels)."""
-        return self.channels // self.step
-
-    def __str__(self) -> str:
-        sides = ", ".join(f"{m.layer} ({m.side})" for m in self.members)
-        grain = "" if self.step == 1 else f" in {self.granularity} of {self.step}"
-        return f"{self.name}: {self.channels} channels{grain}: {sides}"
 
 
 @dataclass(frozen=True)

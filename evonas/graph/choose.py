@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from evonas.chains import Chain, round_channels
 from evonas.errors import InvalidArgument
-from evonas.graph.chains import Chain, Chains
+from evonas.graph.chains import Chains
 from evonas.graph.structure import Structure
 
 __all__ = ["Importance", "copies_for", "group_l1", "group_l2", "legal_channels", "round_channels", "unit_scores"]
@@ -51,39 +51,9 @@ def unit_scores(structure: Structure, model: nn.Module, importance: Importance) 
     return scores
 
 
-def round_channels(value: float, *, step: int = 1, round_to: int = 1, minimum: int = 1) -> int:
-    """`value` to the nearest common multiple of `step` and `round_to`, never below `minimum` or one multiple.
-
-    Raises:
-        InvalidArgument: a number is not positive.
-    """
-    for name, number in (("step", step), ("round_to", round_to), ("minimum", minimum)):
-        if number < 1:
-            raise InvalidArgument(f"`{name}` must be at least 1, got {number}")
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidArgument(f"`value` must be a positive number of channels, got {value}")
-    quantum = math.lcm(step, round_to)
-    least = -(-minimum // quantum)
-    return max(1, least, math.floor(value / quantum + 0.5)) * quantum
-
-
 def legal_channels(chain: Chain, multiplier: float, *, round_to: int = 1) -> int:
-    """The legal channel count of `chain` nearest to `multiplier` times the original's.
-
-    Multiplier 1 is always the original count, whatever `round_to`. Below 1 the count never exceeds the
-    original; above 1 it keeps to what can be grown exactly: integer multiples under a layer norm, the
-    original count where nothing can grow.
-
-    Raises:
-        InvalidArgument: `multiplier` or `round_to` is not positive.
-    """
-    base = chain.channels
-    if multiplier == 1:
-        return base
-    if multiplier > 1 and chain.growth != "any":
-        return base * max(1, math.floor(multiplier + 0.5)) if chain.growth == "integer" else base
-    rounded = round_channels(base * multiplier, step=chain.step, round_to=round_to, minimum=chain.minimum)
-    return min(rounded, base) if multiplier < 1 else max(rounded, base)
+    """`chain.scaled(multiplier)`: the legal channel count nearest to `multiplier` times the original's."""
+    return chain.scaled(multiplier, round_to=round_to)
 
 
 def copies_for(chains: Chains, channels: Mapping[str, int], scores: Tensor) -> Tensor:

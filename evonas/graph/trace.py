@@ -46,10 +46,23 @@ class Traced:
 
 
 class _Tracer(fx.Tracer):
-    """The fx tracer, but an `assert` becomes a node and every node remembers the user's line."""
+    """The fx tracer, but an `assert` becomes a node and every node remembers the user's line.
 
-    record_stack_traces = True
+    torch's own `record_stack_traces` imports its compilers, which takes longer than everything else here.
+    """
+
     trace_asserts = True
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        frame = inspect.currentframe()
+        while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _HERE)):
+            frame = frame.f_back
+        if frame is not None and frame.f_code.co_name == "forward":
+            path, line = frame.f_code.co_filename, frame.f_lineno
+            code = linecache.getline(path, line).strip()
+            node.stack_trace = f'File "{path}", line {line}, in forward\n    {code}'
+        return node
 
 
 class _Recorder(fx.Interpreter):

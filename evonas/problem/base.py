@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evonas.chains import Chain
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.objective import Objective
-from evonas.space import Chain, FloatArray, IntArray, SearchSpace
+from evonas.space import FloatArray, IntArray, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn

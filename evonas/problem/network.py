@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from evonas import costs
+from evonas.chains import Chain
 from evonas.objective import Objective
 from evonas.plan import PlanSpace
 from evonas.problem.base import Estimate, Problem
 from evonas.quantize import PostTraining, single_thread
-from evonas.space import Chain, FloatArray, IntArray
+from evonas.space import FloatArray, IntArray
 from evonas.training import WeightStore
 
 __all__ = ["NetworkProblem", "Split"]

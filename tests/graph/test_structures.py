@@ -104,14 +104,14 @@ def test_affine_extents_are_the_real_sizes(name: str) -> None:
         for layer in chains.layers:
             module = modules.get(layer.name)
             if isinstance(module, nn.Linear):
-                assert layer.inputs.at(counts) == module.in_features
-                assert layer.outputs.at(counts) == module.out_features
+                assert layer.inputs.count(counts) == module.in_features
+                assert layer.outputs.count(counts) == module.out_features
             elif isinstance(module, nn.modules.conv._ConvNd):
-                assert layer.inputs.at(counts) == module.in_channels
-                assert layer.outputs.at(counts) == module.out_channels
-                assert layer.group_inputs.at(counts) == module.in_channels // module.groups
+                assert layer.inputs.count(counts) == module.in_channels
+                assert layer.outputs.count(counts) == module.out_channels
+                assert layer.group_inputs.count(counts) == module.in_channels // module.groups
                 kernel = module.weight[0, 0].numel()
-                assert layer.group_inputs.at(counts) * layer.outputs.at(counts) * kernel == module.weight.numel()
+                assert layer.group_inputs.count(counts) * layer.outputs.count(counts) * kernel == module.weight.numel()
 
 
 @pytest.mark.parametrize("name", MODELS)
