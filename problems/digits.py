@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from evonas.costs import DEFAULT_DEVICE
 from evonas.describe import describe
 from evonas.errors import InvalidArgument
-from evonas.formats import Fixed
+from evonas.formats import Fixed, parse_list
 from evonas.graph import find_chains
 from evonas.plan import Network, PlanSpace
 from evonas.problem.network import NetworkProblem, Split
@@ -52,6 +52,7 @@ class Digits(NetworkProblem):
         train_seed: of initialisation and shuffling.
         epochs: of training.
         device: whose latency is modelled.
+        formats: specs of any family instead of `widths`, separated by commas, such as `fixed4,int8c,mxfp4e2m1`.
 
     Raises:
         InvalidArgument: an option out of range.
@@ -69,19 +70,21 @@ class Digits(NetworkProblem):
         train_seed: int = 0,
         epochs: int = EPOCHS,
         device: str = DEFAULT_DEVICE,
+        formats: str = "",
     ) -> None:
         if frac not in ("calibrated", "half"):
             raise InvalidArgument(f"`frac` must be calibrated or half, got `{frac}`")
         if epochs < 0:
             raise InvalidArgument(f"`epochs` must be 0 or more, got {epochs}")
         self.name = name
-        self.options = {"frac": frac, "train_seed": train_seed, "epochs": epochs, "device": device}
+        self.options = {"frac": frac, "train_seed": train_seed, "epochs": epochs, "device": device, "formats": formats}
         self.train_seed = train_seed
         self.epochs = epochs
         network = network_of_digits()
-        formats = [Fixed(width) if frac == "calibrated" else Fixed(width).half() for width in widths]
+        fixed = [Fixed(width) if frac == "calibrated" else Fixed(width).half() for width in widths]
+        choices = parse_list(formats) if formats else tuple(fixed)
         genes = [
-            Gene(f"{layer}.{slot}", tuple(formats), group=layer)
+            Gene(f"{layer}.{slot}", choices, group=layer)
             for layer in ("fc1", "fc2", "fc3")
             for slot in ("data_in", "weight")
         ]
@@ -131,17 +134,38 @@ class Digits(NetworkProblem):
 
 
 def digits(
-    *, frac: Frac = "calibrated", train_seed: int = 0, epochs: int = EPOCHS, device: str = DEFAULT_DEVICE
+    *,
+    frac: Frac = "calibrated",
+    train_seed: int = 0,
+    epochs: int = EPOCHS,
+    device: str = DEFAULT_DEVICE,
+    formats: str = "",
 ) -> Digits:
     """Two formats for each of three layers, a multiplier for each of two chains: 8 genes, 4.2 million genomes."""
-    return Digits("digits", WIDTHS, MULTIPLIERS, frac=frac, train_seed=train_seed, epochs=epochs, device=device)
+    return Digits(
+        "digits", WIDTHS, MULTIPLIERS, frac=frac, train_seed=train_seed, epochs=epochs, device=device, formats=formats
+    )
 
 
 def digits_ptq(
-    *, frac: Frac = "calibrated", train_seed: int = 0, epochs: int = EPOCHS, device: str = DEFAULT_DEVICE
+    *,
+    frac: Frac = "calibrated",
+    train_seed: int = 0,
+    epochs: int = EPOCHS,
+    device: str = DEFAULT_DEVICE,
+    formats: str = "",
 ) -> Digits:
     """Six widths for data and weight of each of three layers, channels fixed: 6 genes, 46,656 genomes."""
-    return Digits("digits-ptq", PTQ_WIDTHS, (1.0,), frac=frac, train_seed=train_seed, epochs=epochs, device=device)
+    return Digits(
+        "digits-ptq",
+        PTQ_WIDTHS,
+        (1.0,),
+        frac=frac,
+        train_seed=train_seed,
+        epochs=epochs,
+        device=device,
+        formats=formats,
+    )
 
 
 class _Mlp(nn.Module):

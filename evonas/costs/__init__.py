@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from evonas.costs import arithmetic
+from evonas.costs.energy import energy
 from evonas.costs.latency import DEFAULT_DEVICE, Device, device_names, latency, layer_latency, load_device
+from evonas.costs.memory import activation_memory
 from evonas.objective import Objective
 from evonas.plan import Plans
 from evonas.space import FloatArray
@@ -31,7 +33,10 @@ OBJECTIVES: tuple[Objective, ...] = (
     Objective("macs", "MAC", exact=True, note="multiply-accumulates, bias free"),
     Objective("bops", "BOP", exact=True, note="MACs x data width x weight width"),
     Objective("average_bitwidth", "bits per weight", exact=True, note="over weights, biases not counted"),
+    Objective("average_bitwidth_all", "bits", exact=True, note="over weights, biases and activations, scales included"),
     Objective("memory_density", "", maximise=True, exact=True, note="32 / average_bitwidth"),
+    Objective("activation_memory", "bit", exact=True, note="largest input and output held at once, at their widths"),
+    Objective("energy", "nJ", exact=True, note="arithmetic and on-chip traffic in 45 nm (Horowitz, ISSCC 2014)"),
 )
 
 
@@ -48,7 +53,10 @@ _ARITHMETIC: dict[str, Callable[[Plans], FloatArray]] = {
     "macs": arithmetic.macs,
     "bops": arithmetic.bops,
     "average_bitwidth": arithmetic.average_bitwidth,
+    "average_bitwidth_all": arithmetic.average_bitwidth_all,
     "memory_density": arithmetic.memory_density,
+    "activation_memory": activation_memory,
+    "energy": energy,
 }
 
 

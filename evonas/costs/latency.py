@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from evonas.costs.arithmetic import layer_bits, layer_macs
+from evonas.costs.memory import input_bits, output_bits
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.plan import Plans
 from evonas.space import FloatArray
 
-__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "layer_latency", "latency", "load_device"]
+__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "latency", "layer_latency", "load_device"]
 
 DEFAULT_DEVICE = "pynq-z1"
-_FLOAT_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ def load_device(name: str) -> Device:
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
-            raise InvalidArgument(f"device file `{name}` does not exist; give a TOML file or one of {', '.join(device_names())}")
+            raise InvalidArgument(
+                f"device file `{name}` does not exist; give a TOML file or one of {', '.join(device_names())}"
+            )
         return _parse(path.stem, name, path.read_text(encoding="utf-8", errors="replace"))
     if name not in device_names():
         raise unknown_name("device", name, device_names())
@@ -103,7 +105,9 @@ def _parse(name: str, origin: str, text: str) -> Device:
         raise InvalidArgument(f"device file `{origin}` needs a table [mac_per_second] of width = MAC/s, it has none")
     for width in peaks:
         if not width.isdecimal() or int(width) < 1:
-            raise InvalidArgument(f"device file `{origin}`: `mac_per_second.{width}` is not a width in bits; expected 1 or more")
+            raise InvalidArgument(
+                f"device file `{origin}`: `mac_per_second.{width}` is not a width in bits; expected 1 or more"
+            )
     return Device(
         name,
         str(content.get("title", name)),
@@ -127,20 +131,12 @@ def _number(origin: str, table: Mapping[str, Any], key: str, prefix: str = "", z
 def layer_latency(plans: Plans, device: Device) -> dict[str, FloatArray]:
     """Seconds of each quantizable layer by term (`compute`, `memory`, `overhead`), each (n, n_quantizable).
 
-    A layer reads its weights, bias and inputs at their widths, and writes its outputs at the data width of
-    the layer after it, the last one in float32. Element-wise layers are taken as fused.
+    A layer reads its weights, bias and inputs in their formats, and writes its outputs in the data format of
+    the layer after it, the last one in float32. Element-wise layers are taken as fused. Operands of any family run
+    at the peak of integers of their width.
     """
-    layers = plans.network.quantizable
     data, weight = plans.widths["data_in"], plans.widths["weight"]
-    written = np.concatenate([data[:, 1:], np.full((plans.n, 1), _FLOAT_BITS)], axis=1)
-    read_positions = np.array([layer.input_positions for layer in layers])
-    positions = np.array([layer.positions for layer in layers])
-    repeats = plans.repeats(layers)
-    bits = (
-        layer_bits(plans)
-        + plans.inputs(layers) * repeats * read_positions * data
-        + plans.outputs(layers) * repeats * positions * written
-    )
+    bits = layer_bits(plans) + input_bits(plans) + output_bits(plans)
     return {
         "compute": layer_macs(plans) / device.peak(np.maximum(data, weight)),
         "memory": bits / 8.0 / device.memory_bandwidth,

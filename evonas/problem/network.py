@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from evonas import costs
 from evonas.chains import Chain
+from evonas.formats import Format
 from evonas.objective import Objective
 from evonas.plan import PlanSpace
 from evonas.problem.base import Estimate, Problem
@@ -25,8 +26,9 @@ from evonas.training import WeightStore
 
 __all__ = ["NetworkProblem", "Split"]
 
-_CHUNK = 65_536  # genomes whose costs are computed at once, which bounds memory
+CHUNK = 16_384  # genomes whose costs are computed at once, which bounds memory
 _CALIBRATION = 256  # training samples from which formats are calibrated
+_SPEC_SHOWN = 24  # characters of a spec in a table
 _KEPT_NETWORKS = 64  # channel configurations whose trained networks stay in memory
 
 MEASURED = (
@@ -104,8 +106,8 @@ class NetworkProblem(Problem):
         """All costs of genomes (n, n_genes), shape (n, n_exact); no module is built."""
         names = [objective.name for objective in self.exact]
         result = np.empty((len(genomes), len(names)))
-        for start in range(0, len(genomes), _CHUNK):
-            rows = slice(start, start + _CHUNK)
+        for start in range(0, len(genomes), CHUNK):
+            rows = slice(start, start + CHUNK)
             plans = self.plan_space.plans(genomes[rows])
             for column, name in enumerate(names):
                 result[rows, column] = costs.cost(name, plans, self.device)
@@ -130,9 +132,7 @@ class NetworkProblem(Problem):
 
     def _scores(self, genome: IntArray, multiclass_accuracy: Callable[..., Tensor]) -> dict[str, float]:
         logits, targets = self.logits(genome, self.validation.inputs), self.validation.targets
-        accuracy = multiclass_accuracy(
-            logits, targets, num_classes=self.classes, average="micro", validate_args=False
-        )
+        accuracy = multiclass_accuracy(logits, targets, num_classes=self.classes, average="micro", validate_args=False)
         return {"accuracy": float(accuracy), "loss": float(nn.functional.cross_entropy(logits, targets))}
 
     def logits(self, genome: IntArray, inputs: Tensor) -> Tensor:
@@ -186,10 +186,15 @@ class NetworkProblem(Problem):
                     "layer": layer.layer.name,
                     "inputs": layer.inputs,
                     "outputs": layer.outputs,
-                    **{slot: fmt.spec for slot, fmt in layer.formats.items()},
+                    **{slot: _shown(fmt) for slot, fmt in layer.formats.items()},
                     "weights": int(weights[i]),
                     "latency": (roof + overhead) * 1e6,
                     "bound by": "overhead" if overhead >= roof else "compute" if compute >= memory else "memory",
                 }
             )
         return rows
+
+
+def _shown(fmt: Format) -> str:
+    """A spec for a table, a long list of scales cut."""
+    return fmt.spec if len(fmt.spec) <= _SPEC_SHOWN else f"{fmt.spec.partition('@')[0]}@..."
