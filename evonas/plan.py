@@ -284,11 +284,11 @@ class PlanSpace:
             return tuple(given)
         formats = tuple(placed(fmt, layer, slot) for fmt in given)
         for fmt in formats:
-            require_fit(fmt, layer, slot, *self._extreme_channels)
+            require_fit(fmt, layer, slot, *self.extreme_channels)
         return formats
 
     @cached_property
-    def _extreme_channels(self) -> tuple[dict[str, int], dict[str, int]]:
+    def extreme_channels(self) -> tuple[dict[str, int], dict[str, int]]:
         """The lowest and the highest count of every chain."""
         counts = {name: self._counts(name) for name in self._chains}
         return {name: int(c.min()) for name, c in counts.items()}, {name: int(c.max()) for name, c in counts.items()}

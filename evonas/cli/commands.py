@@ -35,9 +35,11 @@ app = typer.Typer(
 ProblemName = Annotated[str, typer.Argument(metavar="PROBLEM", help="A name from `evonas problems`, or FILE.py:VARIABLE.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run.")]
 Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="An option of the problem; repeatable.")]
-Device = Annotated[
-    str | None, typer.Option(metavar="NAME|FILE.toml", help="The device whose latency is modelled (same as --set device=).")
+Latency = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="roofline:DEVICE, table:FILE or measured[:BATCH] (same as --set latency=)."),
 ]
+Device = Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="Short for --latency roofline:NAME.")]
 AtMost = Annotated[list[str], typer.Option("--max", metavar="NAME=VALUE", help="Upper limit, such as size=2KiB; repeatable.")]
 AtLeast = Annotated[
     list[str], typer.Option("--min", metavar="NAME=VALUE", help="Lower limit, such as accuracy=0.9; repeatable.")
@@ -57,6 +59,7 @@ def search(
     ] = None,
     at_most: AtMost = [],  # noqa: B006
     at_least: AtLeast = [],  # noqa: B006
+    latency: Latency = None,
     device: Device = None,
     options: Options = [],  # noqa: B006
     out: Annotated[
@@ -73,7 +76,7 @@ def search(
     from evonas.problems import load
     from evonas.samplers import sampler_name
 
-    found = load(problem, _options(problem, options, device))
+    found = load(problem, _options(problem, options, latency, device))
     name = sampler_name(sampler)
     directory = out or Path("results") / f"{_file_name(found.name)}-{name}-s{seed}"
     with _graceful() as interrupted:
@@ -190,7 +193,40 @@ def problems() -> None:
 
 
 @app.command()
-def space(problem: ProblemName, device: Device = None, options: Options = []) -> None:  # noqa: B006
+def profile(
+    problem: ProblemName,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The latency table to write, for --latency table:FILE.")],
+    batch: Annotated[int, typer.Option(help="Samples a call.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Interleaved measurements of each point.")] = 30,
+    points: Annotated[int, typer.Option(help="Channel counts on each axis.")] = 5,
+    threads: Annotated[int, typer.Option(help="Of torch; written into the file.")] = 1,
+    options: Options = [],  # noqa: B006
+) -> None:
+    """Measure every distinct layer shape of a network on this machine, over a grid of channel counts.
+
+    Example: evonas profile digits --out cpu.json
+    """
+    from evonas.problem.network import NetworkProblem
+    from evonas.problems import load
+    from evonas.profile import profile as measure
+
+    found = load(problem, _options(problem, options, None, None))
+    if not isinstance(found, NetworkProblem):
+        raise InvalidArgument(f"problem `{found.name}` is no network, so that it has no layers to profile")
+    if not out.parent.is_dir():
+        raise InvalidArgument(f"`{out}` cannot be written: its folder does not exist; choose another --out")
+    count = measure(found, out, batch=batch, rounds=rounds, points=points, threads=threads)
+    print(f"{count} points, batch {batch}, {threads} thread(s), {rounds} rounds, in {out}")
+    print(f"use it with: evonas search {problem} --latency table:{out}")
+
+
+@app.command()
+def space(
+    problem: ProblemName,
+    latency: Latency = None,
+    device: Device = None,
+    options: Options = [],  # noqa: B006
+) -> None:
     """Show what would be searched: genes, choices, chains, objectives, and the number of genomes.
 
     Example: evonas space digits
@@ -198,7 +234,7 @@ def space(problem: ProblemName, device: Device = None, options: Options = []) ->
     from evonas.problems import load
     from evonas.report import print_table
 
-    found = load(problem, _options(problem, options, device))
+    found = load(problem, _options(problem, options, latency, device))
     print(f"{found.name}: {found.space.summary}")
     print_table(["gene", "choices"], [[gene.name, " < ".join(gene.labels)] for gene in found.space.genes], sys.stdout)
     if found.chains:
@@ -214,10 +250,13 @@ def space(problem: ProblemName, device: Device = None, options: Options = []) ->
     print_table(["objective", "unit", "goal", "kind", "definition"], rows, sys.stdout)
 
 
-def _options(problem: str, texts: Sequence[str], device: str | None) -> dict[str, Any]:
+def _options(problem: str, texts: Sequence[str], latency: str | None, device: str | None) -> dict[str, Any]:
     from evonas.problems import parse_options
 
-    return parse_options(problem, [*texts, *([f"device={device}"] if device is not None else [])])
+    if latency is not None and device is not None:
+        raise InvalidArgument("--device is short for --latency roofline:NAME; give one of the two")
+    source = f"roofline:{device}" if device is not None else latency
+    return parse_options(problem, [*texts, *([f"latency={source}"] if source is not None else [])])
 
 
 def _constraints(problem: Problem, texts: Sequence[str], *, at_least: bool) -> list[Constraint]:

@@ -7,22 +7,33 @@ from dataclasses import replace
 
 from evonas.costs import arithmetic
 from evonas.costs.energy import energy
-from evonas.costs.latency import DEFAULT_DEVICE, Device, device_names, latency, layer_latency, load_device
+from evonas.costs.latency import DEFAULT_DEVICE, Device, device_names, latency, latency_rows, layer_latency, load_device
 from evonas.costs.memory import activation_memory
+from evonas.costs.sources import DEFAULT_LATENCY, LatencySource, Measured, load_latency, spec_of_device
+from evonas.costs.table import Table, load_table
+from evonas.errors import InvalidArgument
 from evonas.objective import Objective
 from evonas.plan import Plans
 from evonas.space import FloatArray
 
 __all__ = [
     "DEFAULT_DEVICE",
+    "DEFAULT_LATENCY",
     "OBJECTIVES",
     "Device",
+    "LatencySource",
+    "Measured",
+    "Table",
     "cost",
     "device_names",
     "latency",
+    "latency_rows",
     "layer_latency",
     "load_device",
+    "load_latency",
+    "load_table",
     "objectives",
+    "spec_of_device",
 ]
 
 OBJECTIVES: tuple[Objective, ...] = (
@@ -40,10 +51,14 @@ OBJECTIVES: tuple[Objective, ...] = (
 )
 
 
-def objectives(device: Device) -> tuple[Objective, ...]:
-    """All exact costs, latency being that of `device`."""
-    latency_of = replace(OBJECTIVES[0], note=f"roofline model of {device.name}")
-    return (latency_of, *OBJECTIVES[1:])
+def objectives(source: LatencySource) -> tuple[Objective, ...]:
+    """All costs, latency being that of `source`: exact but for a measured latency, which brings its quartiles."""
+    if isinstance(source, Measured):
+        latency_of = Objective("latency", "µs", note=f"median, {source.note}")
+        quartiles = [Objective(f"latency_q{k}", "µs", note=f"quartile {k} of the same measurement") for k in (1, 3)]
+        return (latency_of, *quartiles, *OBJECTIVES[1:])
+    note = f"roofline model of {source.name}" if isinstance(source, Device) else source.note
+    return (replace(OBJECTIVES[0], note=note), *OBJECTIVES[1:])
 
 
 _ARITHMETIC: dict[str, Callable[[Plans], FloatArray]] = {
@@ -60,8 +75,14 @@ _ARITHMETIC: dict[str, Callable[[Plans], FloatArray]] = {
 }
 
 
-def cost(name: str, plans: Plans, device: Device) -> FloatArray:
-    """The objective of that name for every genome, in its unit, shape (n,)."""
-    if name == "latency":
-        return latency(plans, device) * 1e6
-    return _ARITHMETIC[name](plans)
+def cost(name: str, plans: Plans, source: LatencySource) -> FloatArray:
+    """The exact objective of that name for every genome, in its unit, shape (n,).
+
+    Raises:
+        InvalidArgument: a latency that must be measured, or one that the source does not cover.
+    """
+    if name != "latency":
+        return _ARITHMETIC[name](plans)
+    if isinstance(source, Measured):
+        raise InvalidArgument("latency is measured, so that no plan has it; evaluate the genome instead")
+    return 1e6 * (latency(plans, source) if isinstance(source, Device) else source.seconds(plans))

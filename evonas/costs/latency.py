@@ -22,7 +22,7 @@ from evonas.errors import InvalidArgument, unknown_name
 from evonas.plan import Plans
 from evonas.space import FloatArray
 
-__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "latency", "layer_latency", "load_device"]
+__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "latency", "latency_rows", "layer_latency", "load_device"]
 
 DEFAULT_DEVICE = "pynq-z1"
 
@@ -37,6 +37,7 @@ class Device:
         mac_per_second: peak multiply-accumulates per second by operand width in bits, ascending.
         memory_bandwidth: bytes per second.
         layer_overhead: seconds a layer costs however small it is.
+        round_to: channels that the hardware handles at once; 1 when the file does not say.
         sources: where each number is from.
     """
 
@@ -45,6 +46,7 @@ class Device:
     mac_per_second: tuple[tuple[int, float], ...]
     memory_bandwidth: float
     layer_overhead: float
+    round_to: int = 1
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def peak(self, widths: np.ndarray) -> FloatArray:
@@ -96,7 +98,7 @@ def _parse(name: str, origin: str, text: str) -> Device:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(f"device file `{origin}` is not TOML: {error}") from None
-    known = {"title", "mac_per_second", "memory_bandwidth", "layer_overhead", "sources"}
+    known = {"title", "mac_per_second", "memory_bandwidth", "layer_overhead", "round_to", "sources"}
     for key in content:
         if key not in known:
             raise unknown_name(f"key in device file `{origin}`", key, sorted(known))
@@ -114,6 +116,7 @@ def _parse(name: str, origin: str, text: str) -> Device:
         tuple(sorted((int(w), _number(origin, peaks, w, "mac_per_second.")) for w in peaks)),
         _number(origin, content, "memory_bandwidth"),
         _number(origin, content, "layer_overhead", zero=True),
+        _whole(origin, content.get("round_to", 1)),
         {str(key): str(value) for key, value in content.get("sources", {}).items()},
     )
 
@@ -126,6 +129,12 @@ def _number(origin: str, table: Mapping[str, Any], key: str, prefix: str = "", z
     if not good or value < 0 or (value == 0 and not zero):
         raise InvalidArgument(f"device file `{origin}`: `{prefix}{key}` must be a positive number, got {value!r}")
     return float(value)
+
+
+def _whole(origin: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgument(f"device file `{origin}`: `round_to` must be a whole number of at least 1, got {value!r}")
+    return value
 
 
 def layer_latency(plans: Plans, device: Device) -> dict[str, FloatArray]:
@@ -149,3 +158,29 @@ def latency(plans: Plans, device: Device) -> FloatArray:
     terms = layer_latency(plans, device)
     total: FloatArray = (np.maximum(terms["compute"], terms["memory"]) + terms["overhead"]).sum(axis=1)
     return total
+
+
+def latency_rows(plans: Plans, device: Device) -> list[dict[str, Any]]:
+    """For each quantizable layer of the first genome: microseconds, what binds, and what could be rounded.
+
+    `bound by` is the largest of compute, memory and overhead. `round_to` is there when a channel count lies between
+    two multiples of what the device handles at once: the next multiple takes no longer on it.
+    """
+    terms = {name: values[0] for name, values in layer_latency(plans, device).items()}
+    rows: list[dict[str, Any]] = []
+    inputs, outputs = (
+        counts[0] for counts in (plans.inputs(plans.network.quantizable), plans.outputs(plans.network.quantizable))
+    )
+    for i in range(len(inputs)):
+        parts = {name: float(values[i]) for name, values in terms.items()}
+        roof = max(parts["compute"], parts["memory"])
+        bound = "overhead" if parts["overhead"] >= roof else max(("compute", "memory"), key=parts.__getitem__)
+        row = {"latency": (roof + parts["overhead"]) * 1e6, "bound by": bound}
+        rows.append(row | _suggestion(device.round_to, int(inputs[i]), int(outputs[i])))
+    return rows
+
+
+def _suggestion(multiple: int, inputs: int, outputs: int) -> dict[str, str]:
+    off = {"in": inputs, "out": outputs}
+    texts = [f"{side} {-(-count // multiple) * multiple}" for side, count in off.items() if count % multiple]
+    return {"round_to": ", ".join(texts) or "-"} if multiple > 1 else {}
