@@ -186,7 +186,7 @@ def evaluate(task: Task, genomes: IntArray, first: int) -> list[Evaluation]:
     """Evaluate genomes (n, n_genes), numbered from `first`.
 
     Exact objectives come from the genome. A genome over an exact constraint is not evaluated. What the problem
-    raises, and scores that are not finite, make a failed evaluation with their text.
+    raises, and objectives and scores that are not finite, make a failed evaluation with their text.
 
     Raises:
         EvaluationError: the problem returned the wrong count or names of scores.
@@ -200,6 +200,10 @@ def evaluate(task: Task, genomes: IntArray, first: int) -> list[Evaluation]:
         number, key = first + i, tuple(int(gene) for gene in genome)
         if not feasible[i]:
             found.append(Evaluation(number, key, values, "infeasible"))
+            continue
+        unknown = [o.name for o in task.objectives if o.exact and not math.isfinite(values[o.name])]
+        if unknown:
+            found.append(Evaluation(number, key, values, "failed", 0.0, f"{unknown[0]} is {values[unknown[0]]}"))
             continue
         start = time.perf_counter()
         scores, error = _scores(task.problem, genome)
@@ -242,6 +246,8 @@ def _checked(problem: Problem, returned: Sequence[Mapping[str, float]]) -> dict[
             f"problem `{problem.name}`: evaluate returned the scores {got or 'none'}; expected exactly {', '.join(names)}"
         )
     try:
+        if any(isinstance(scores[name], str) for name in names):
+            raise ValueError
         return {name: float(scores[name]) for name in names}
     except (TypeError, ValueError):
         raise EvaluationError(

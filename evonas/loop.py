@@ -68,9 +68,8 @@ def search(
         EvonasError: anything about the arguments that cannot be.
     """
     found = load(problem) if isinstance(problem, str) else problem
-    spec = problem if isinstance(problem, str) else found.spec
     config = {
-        "problem": {"spec": spec, "name": found.name, "options": dict(found.options)},
+        "problem": {"spec": found.spec, "name": found.name, "options": dict(found.options)},
         "space": found.space.fingerprint,
         "sampler": sampler_name(sampler),
         "budget": _at_least_one("budget", budget),
@@ -126,7 +125,7 @@ def resume(
             spent = sum(evaluation.status != "infeasible" for evaluation in recorded)
             if _at_least_one("budget", budget) < spent:
                 raise InvalidArgument(f"`budget` is {budget}, but {spent} evaluations are spent already; give more")
-            store.update_config("budget", budget)
+            store.update_config("budget", int(budget))
         return _run(task, store, recorded, figures=figures, progress=progress, started=started, stop=stop)
 
 
@@ -142,7 +141,9 @@ def load_result(directory: Path | str, problem: Problem | None = None) -> Result
         for evaluation in store.evaluations():
             archive.add(evaluation)
         archive.task.problem.keep_in(Path(directory))
-        return Result(archive, config, store.tests(), Path(directory), config["ended"] or "interrupted")
+        return Result(
+            archive, store.tests(), config=config, directory=Path(directory), ended=config["ended"] or "interrupted"
+        )
 
 
 def _run(
@@ -178,13 +179,14 @@ def _run(
                 archive.add(evaluation)
                 sampler.tell([evaluation])
                 shown.update(archive)
-                if stop is not None and stop() and archive.spent < budget:
+                replaying = len(archive) < len(replay)
+                if stop is not None and not replaying and stop() and archive.spent < budget:
                     ended = "interrupted"
                     break
     if len(archive) < len(replay):
         raise _diverged(len(archive))
     store.update_config("ended", ended)
-    result = Result(archive, config, store.tests(), store.directory, ended)
+    result = Result(archive, store.tests(), config=config, directory=store.directory, ended=ended)
     if ended != "interrupted":
         result.tests = {e.number: task.problem.test(np.array(e.genome)) for e in archive.front}
         store.set_tests(result.tests)

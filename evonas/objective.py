@@ -78,7 +78,8 @@ class Objective:
         """
         match = re.fullmatch(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*", text)
         units = _UNITS.get(self.unit, _COUNTS)
-        if match is None or not math.isfinite(float(match[1])):
+        factor = units.get(match[2], 1.0) if match else 1.0
+        if match is None or not math.isfinite(float(match[1]) * factor):
             example = {"bit": "2KiB", "µs": "50us", "fraction": "0.9"}.get(self.unit, "10k")
             raise InvalidArgument(f"`{text}` is not a value of {self.name}; expected a number such as {example}")
         if match[2] and match[2] not in units:
@@ -86,7 +87,7 @@ class Objective:
             raise InvalidArgument(
                 f"`{match[2]}` is not a unit of {self.name}; expected one of {', '.join(units)}, or none for {plain}"
             )
-        return float(match[1]) * units.get(match[2], 1.0)
+        return float(match[1]) * factor
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ class PlanSpace:
     `defaults`, or float32. Counts of chains are rounded to a multiple of `round_to`.
 
     Raises:
-        UnknownName: a target that the network does not have.
+        UnknownName: a target that the network does not have, or targets of a gene that is not there.
         InvalidArgument: two genes drive the same target, or choices of the wrong kind.
     """
 
@@ -265,6 +265,8 @@ class PlanSpace:
         self._slots = {f"{layer.name}.{slot}": (layer, slot) for layer in layers for slot in SLOTS}
         self._defaults = dict(defaults or {})
         self._driver: dict[str, int] = {}
+        for name in targets or {}:
+            self.space.position(name)
         for position, gene in enumerate(self.space.genes):
             for target in (targets or {}).get(gene.name, (gene.name,)):
                 self._bind(gene, position, target)

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from evonas.errors import unknown_name
 from evonas.pareto import Archive
 
 __all__ = ["Progress"]
@@ -24,6 +25,8 @@ class Progress:
     """
 
     def __init__(self, total: int, shown: str | None = None) -> None:
+        if shown not in (None, "bar", "lines", "none"):
+            raise unknown_name("progress", str(shown), ("bar", "lines", "none"))
         self.total = total
         self.shown = shown or ("bar" if sys.stderr.isatty() else "none")
         self._bar: Any = None

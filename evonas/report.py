@@ -109,7 +109,7 @@ def result_json(result: Result, indices: Sequence[int]) -> str:
             }
         )
     content = {
-        **{key: result.config[key] for key in ("problem", "sampler", "budget", "seed")},
+        **{key: result.config.get(key) for key in ("problem", "sampler", "budget", "seed")},
         "spent": result.archive.spent,
         "failed": sum(e.status == "failed" for e in result.archive.evaluations),
         "ended": result.ended,

@@ -31,8 +31,8 @@ class Result:
 
     Args:
         archive: every evaluation made.
-        config: what the run was started with: sampler, budget, seed, and all else that the store holds.
         tests: scores of the front on test data, by evaluation number.
+        config: what the run was started with: sampler, budget, seed, and all else that the store holds.
         directory: of the run; None when it was kept in memory.
         ended: why the search ended: `budget`, `exhausted` or `interrupted`.
     """
@@ -40,15 +40,16 @@ class Result:
     def __init__(
         self,
         archive: Archive,
-        config: Mapping[str, Any],
         tests: Mapping[int, Mapping[str, Estimate]],
+        *,
+        config: Mapping[str, Any] | None = None,
         directory: Path | None = None,
         ended: str = "budget",
     ) -> None:
         self.archive = archive
         self.task: Task = archive.task
         self.problem = archive.task.problem
-        self.config = config
+        self.config = config or {}
         self.tests = tests
         self.directory = directory
         self.ended = ended
@@ -69,7 +70,7 @@ class Result:
 
     @property
     def evaluations(self) -> pd.DataFrame:
-        """Every evaluation in the order in which it was made, with its status, seconds and error text."""
+        """Every evaluation in the order in which it was made, with its status, seconds and why it failed."""
         return self.frame(self.archive.evaluations, everything=True)
 
     def frame(self, evaluations: Sequence[Evaluation], *, everything: bool = False) -> pd.DataFrame:
@@ -84,12 +85,13 @@ class Result:
         row: dict[str, Any] = {"number": evaluation.number}
         row |= {name: evaluation.values.get(name, float("nan")) for name in names}
         if everything:
-            row |= {"status": evaluation.status, "seconds": evaluation.seconds, "error": evaluation.error}
+            row |= {"status": evaluation.status, "seconds": evaluation.seconds, "failure": evaluation.error}
         else:
             for name, estimate in self.tests.get(evaluation.number, {}).items():
                 row |= {f"test_{name}": estimate.value, f"test_{name}_low": estimate.low}
                 row[f"test_{name}_high"] = estimate.high
-        return row | self.problem.space.labels(np.array(evaluation.genome))
+        choices = self.problem.space.labels(np.array(evaluation.genome))
+        return row | {f"gene {name}" if name in row else name: label for name, label in choices.items()}
 
     def best(self, objective: str | None = None, **limits: float | str) -> pd.Series[Any]:
         """The row of the front that is best in `objective` (the first one) within limits.
@@ -145,10 +147,9 @@ class Result:
 
     def plot(self, directory: Path | str | None = None) -> dict[str, Figure]:
         """The figures of this result by name; also saved as PNG and SVG when `directory` is given."""
-        from evonas import plots
+        from evonas.plots import figures
 
-        figures: dict[str, Figure] = plots.figures(self, None if directory is None else Path(directory))
-        return figures
+        return figures(self, None if directory is None else Path(directory))
 
     def write_front(self, path: Path) -> None:
         """The front as CSV, one row a point; written whole or not at all."""

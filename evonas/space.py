@@ -85,7 +85,7 @@ class SearchSpace:
         return len(self.genes)
 
     def __repr__(self) -> str:
-        return f"SearchSpace({self.summary})"
+        return f"SearchSpace({len(self)} genes, {self.size:,} genomes)"
 
     @property
     def summary(self) -> str:
@@ -130,22 +130,24 @@ class SearchSpace:
         Raises:
             InvalidArgument: wrong shape, not integers, or an index outside its gene.
         """
-        given = np.asarray(genomes)
+        try:
+            given = np.asarray(genomes)
+        except ValueError:
+            raise InvalidArgument(f"`genomes` must have shape (n, {len(self)}), got rows of several lengths") from None
         if given.ndim != 2 or given.shape[1] != len(self):
             raise InvalidArgument(f"`genomes` must have shape (n, {len(self)}), got {given.shape}")
         if given.size == 0:
             return given.astype(np.int64)
-        if given.dtype.kind not in "iu" and not np.array_equal(given, np.floor(given)):
+        if given.dtype.kind not in "iuf" or (given.dtype.kind == "f" and not np.array_equal(given, np.floor(given))):
             raise InvalidArgument(f"`genomes` must be integers, got dtype {given.dtype}")
-        checked = given.astype(np.int64)
-        outside = (checked < 0) | (checked >= self.n_choices)
+        outside = (given < 0) | (given >= self.n_choices)
         if outside.any():
             row, gene = (int(i) for i in np.argwhere(outside)[0])
             raise InvalidArgument(
-                f"genome {row} has index {checked[row, gene]} for gene `{self.genes[gene].name}`, "
+                f"genome {row} has index {given[row, gene]:.0f} for gene `{self.genes[gene].name}`, "
                 f"which has choices 0 to {self.n_choices[gene] - 1}"
             )
-        return checked
+        return given.astype(np.int64)
 
     def encode(self, choices: Mapping[str, Any]) -> IntArray:
         """The genome that picks `choices` (gene name to value or label), shape (n_genes,).
@@ -187,7 +189,8 @@ class SearchSpace:
     @cached_property
     def _strides(self) -> IntArray:
         if not self.indexable:
-            raise InvalidArgument(f"a space of {self.size:.3g} genomes is too large to be numbered")
+            magnitude = int(math.log10(self.size))  # a float could not hold it
+            raise InvalidArgument(f"a space of more than 10^{magnitude} genomes is too large to be numbered")
         strides = np.ones(len(self), dtype=np.int64)
         strides[:-1] = np.cumprod(self.n_choices[:0:-1])[::-1]
         return strides
@@ -258,15 +261,18 @@ def extremes(
 
 
 def _descend(space: SearchSpace, value: Callable[[IntArray], FloatArray], genome: IntArray) -> float:
-    """The value of a local minimum of `value`, walking from `genome` one gene at a time."""
+    """The value of a local minimum of `value`, walking from `genome` by changes of single genes."""
+    owner = np.repeat(np.arange(len(space)), space.n_choices)
+    choice = np.concatenate([np.arange(count) for count in space.n_choices])
     best = float(value(genome[None])[0])
-    improved = True
-    while improved:
-        improved = False
-        for gene, count in enumerate(space.n_choices):
-            tried = np.repeat(genome[None], count, axis=0)
-            tried[:, gene] = np.arange(count)
-            scores = value(tried)
-            if scores.min() < best:
-                best, genome, improved = float(scores.min()), tried[int(scores.argmin())], True
-    return best
+    while True:
+        tried = np.repeat(genome[None], len(owner), axis=0)
+        tried[np.arange(len(owner)), owner] = choice
+        scores = value(tried)
+        # all genes at their own best at once, which is right where they do not interact; else the best single one
+        own = [int(scores[owner == gene].argmin()) for gene in range(len(space))]
+        candidates = np.stack([np.array(own, dtype=np.int64), tried[int(scores.argmin())]])
+        reached = value(candidates)
+        if reached.min() >= best:
+            return best
+        best, genome = float(reached.min()), candidates[int(reached.argmin())]

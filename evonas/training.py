@@ -54,7 +54,8 @@ def train(
     steps = epochs * -(-len(inputs) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
     model.train()
-    with single_thread():
+    with single_thread(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # for layers that draw while they train, such as dropout
         for _ in range(epochs):
             for rows in torch.split(torch.randperm(len(inputs), generator=generator), batch):
                 optimiser.zero_grad()

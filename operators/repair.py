@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pymoo.core.repair import Repair
 
-from evonas.space import FloatArray, IntArray, SearchSpace
+from evonas.space import BoolArray, FloatArray, IntArray, SearchSpace
 
 __all__ = ["BudgetRepair"]
 
@@ -57,24 +57,31 @@ class BudgetRepair(Repair):
 
     def _nearest(self, genome: IntArray) -> IntArray:
         shell, searched = genome[None], 1
-        while True:
-            shell = self._next_shell(shell, genome)
-            searched += len(shell)
-            if len(shell) == 0:
-                return genome
+        while len(shell):
+            downwards, upwards = self._outward(shell, genome, -1), self._outward(shell, genome, 1)
+            searched += int(downwards.sum()) + int(upwards.sum())
             if searched > self.ball:
                 return self._greedy(genome)
-            feasible = shell[self._excess(shell) <= 0]
+            shell = np.concatenate([_moved(shell, downwards, -1), _moved(shell, upwards, 1)])
+            feasible = shell[self._excess(shell) <= 0] if len(shell) else shell
             if len(feasible):
-                return np.asarray(feasible[0])
+                # the one that uses the budget best; otherwise the first genes would always give way
+                slack = -self.violations(feasible).sum(axis=1)
+                return np.asarray(feasible[np.lexsort((*feasible.T[::-1], slack))[0]])
+        return genome
 
-    def _next_shell(self, shell: IntArray, centre: IntArray) -> IntArray:
-        """All genomes one step farther from `centre` than those in `shell`, which are all equally far."""
-        steps = np.concatenate([np.eye(len(centre), dtype=np.int64), -np.eye(len(centre), dtype=np.int64)])
-        near = (shell[:, None] + steps).reshape(-1, len(centre))
-        inside = ((near >= 0) & (near < self.space.n_choices)).all(axis=1)
-        farther = np.abs(near - centre).sum(axis=1) > np.abs(shell[0] - centre).sum()
-        return np.unique(near[inside & farther], axis=0)
+    def _outward(self, shell: IntArray, centre: IntArray, direction: int) -> BoolArray:
+        """Which genes of each genome in `shell` may step on, away from `centre`, shape (m, n_genes).
+
+        Only the last gene that was moved and those after it do, so that no genome is reached twice.
+        """
+        offsets = shell - centre
+        positions = np.arange(len(self.space))
+        last = np.where(offsets != 0, positions, 0).max(axis=1, keepdims=True)
+        stepped = shell + direction
+        inside = (stepped >= 0) & (stepped < self.space.n_choices)
+        away: BoolArray = (positions >= last) & inside & (offsets * direction >= 0)
+        return away
 
     def _greedy(self, genome: IntArray) -> IntArray:
         current, excess = genome, float(self._excess(genome[None])[0])
@@ -97,3 +104,11 @@ class BudgetRepair(Repair):
             if len(feasible) == 0:
                 return current
             current = closer[feasible[0]]
+
+
+def _moved(genomes: IntArray, which: BoolArray, direction: int) -> IntArray:
+    """One genome for every True in `which` (m, n_genes): that gene of that genome moved by `direction`."""
+    rows, genes = np.nonzero(which)
+    moved = genomes[rows]
+    moved[np.arange(len(rows)), genes] += direction
+    return moved

@@ -13,6 +13,7 @@ from evonas.space import BoolArray, IntArray, SearchSpace
 __all__ = ["GenomeSampling", "distinct"]
 
 _TRIES = 200  # rounds of rejection before the space is walked in order
+_IDLE = 5  # rounds of repair without anything new before giving up on it
 _SHUFFLED = 1_000_000  # spaces up to here are drawn from a permutation
 
 
@@ -40,11 +41,16 @@ def distinct(
     *,
     seen: set[bytes] | None = None,
     feasible: Callable[[IntArray], BoolArray] | None = None,
+    repair: Callable[[IntArray], IntArray] | None = None,
 ) -> IntArray:
     """Up to `n` distinct genomes that are not in `seen`, shape (m, n_genes), uniform among those left.
 
-    m < n only when the space holds no more. `feasible` maps genomes (k, n_genes) to bool (k,).
+    `feasible` maps genomes (k, n_genes) to bool (k,). m < n only when the space holds no more; in a large space of
+    which so little is feasible that drawing does not hit it, also when `repair` (genomes to genomes nearer to being
+    feasible) finds no more. What repair finds is not uniform.
     """
+    if n <= 0:
+        return np.zeros((0, len(space)), dtype=np.int64)
     taken = set(seen or ())
     found: list[IntArray] = []
 
@@ -63,6 +69,11 @@ def distinct(
             if len(found) == n:
                 break
             keep(space.sample(max(64, 2 * (n - len(found))), rng))
+        idle = 0
+        while repair is not None and len(found) < n and idle < _IDLE:
+            before = len(found)
+            keep(repair(space.sample(64, rng)))
+            idle = 0 if len(found) > before else idle + 1
         if len(found) < n and space.indexable:
             _walk(space, rng, keep, lambda: len(found) == n)
     return np.array(found, dtype=np.int64).reshape(len(found), len(space))

@@ -50,7 +50,7 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
     if isinstance(found, Problem):
         if options:
             raise InvalidArgument(f"problem `{spec}` takes no options, got {', '.join(options)}")
-        found.spec = spec
+        found.spec = _absolute(spec)
         return found
     if not callable(found):
         raise InvalidArgument(f"`{spec}` is a {type(found).__name__}; expected a Problem or a function that returns one")
@@ -61,8 +61,14 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
     problem = found(**(options or {}))
     if not isinstance(problem, Problem):
         raise InvalidArgument(f"`{spec}` returned a {type(problem).__name__}; expected a Problem")
-    problem.spec = spec
+    problem.spec = _absolute(spec)
     return problem
+
+
+def _absolute(spec: str) -> str:
+    """`spec` with the path of a user's file made absolute, so that a run can be continued from anywhere."""
+    path, colon, variable = spec.rpartition(":")
+    return f"{Path(path).resolve()}:{variable}" if colon else spec
 
 
 def parse_options(spec: str, texts: Iterable[str]) -> dict[str, Any]:

@@ -167,9 +167,11 @@ def plot(
     from evonas.loop import load_result
 
     result = load_result(directory)
+    drawn = plots.figures(result)
     if pick is not None:
-        result.pick(pick)
-    for name in plots.figures(result, directory, pick=pick):
+        drawn["network"] = plots.network(result, pick)
+    plots.save(drawn, directory)
+    for name in drawn:
         print(f"{directory / name}.png and .svg")
 
 

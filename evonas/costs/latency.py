@@ -110,6 +110,9 @@ def _parse(name: str, origin: str, text: str) -> Device:
             raise InvalidArgument(
                 f"device file `{origin}`: `mac_per_second.{width}` is not a width in bits; expected 1 or more"
             )
+    sources = content.get("sources", {})
+    if not isinstance(sources, dict):
+        raise InvalidArgument(f"device file `{origin}`: `sources` must be a table of texts, got {sources!r}")
     return Device(
         name,
         str(content.get("title", name)),
@@ -117,7 +120,7 @@ def _parse(name: str, origin: str, text: str) -> Device:
         _number(origin, content, "memory_bandwidth"),
         _number(origin, content, "layer_overhead", zero=True),
         _whole(origin, content.get("round_to", 1)),
-        {str(key): str(value) for key, value in content.get("sources", {}).items()},
+        {str(key): str(value) for key, value in sources.items()},
     )
 
 

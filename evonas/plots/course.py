@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evonas.plots.marks import behind, limit_entry, status_entries, test_entry
 from evonas.plots.points import Points, counted, limits_of
-from evonas.plots.scale import Scale
+from evonas.plots.scale import Scale, valued
 from evonas.plots.style import BLUE, GREEN, ORANGE, VERMILLION, clean, place, sheet, styled, tidy
 from evonas.space import FloatArray
 
@@ -33,25 +33,25 @@ def course(result: Result, points: Points, scale: Scale) -> Figure:
         objective = result.task.objectives[0]
         front = result.front_evaluations
         notes = [
-            f"best {objective.format(front[0].values[objective.name])}"
+            f"best {valued(objective, front[0].values[objective.name])}"
             if front
             else "no evaluation is on the front"
         ]
         if len(front) > 1:
             notes.append(f"reached by {len(front)} evaluations")
         notes += [counted(result), *limits_of(result)]
-        figure, _ = sheet(6.4, 4.9, f"{result.problem.name}: {clean(objective.name)}", notes)
+        figure, _ = sheet(6.4, 4.9, f"{clean(result.problem.name, 30)}: {clean(objective.name)}", notes)
         axes = place(figure, 0.8, 1.35, 5.35, 3.5)
         scale.on_y(axes)
         axes.set_xlabel("evaluation")
-        axes.set_ylabel(scale.label)
+        axes.set_ylabel(scale.label(3.5))
         tidy(axes)
         numbers = np.arange(1, len(points.values) + 1, dtype=np.float64)
-        axes.set_xlim(0.5, max(len(numbers), 1) + 0.5)
+        axes.set_xlim(0.5, max(len(numbers), 2) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         y = scale.shown(points.values[:, 0])
         behind(axes, points, numbers, y)
-        entries = status_entries(points)
+        entries = status_entries(points, placed=True, others="other evaluations")
         if len(points.front):
             best = _best_so_far(points, y, objective.maximise)
             axes.step(numbers, best, where="post", color=BLUE, linewidth=1.6, zorder=2)

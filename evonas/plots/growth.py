@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from evonas import pareto
+from evonas.objective import Objective
 from evonas.pareto import Archive
 from evonas.plots.points import counted, limits_of
-from evonas.plots.scale import finite
+from evonas.plots.scale import finite, valued
 from evonas.plots.style import BLUE, GREEN, SMALL, VERMILLION, clean, place, sheet, styled, tidy, wrap
 from evonas.space import FloatArray, IntArray
 
@@ -112,7 +113,7 @@ class _Darts:
 
 
 def hypervolume(result: Result) -> Figure:
-    """Hypervolume of the front against distinct evaluations, and below it the number of points on the front."""
+    """Hypervolume of the front against distinct evaluations, and below it the size of the front."""
     with styled():
         grown = growth(result)
         box = wrap(_box(result, grown), 6.0, separator=", ")
@@ -121,12 +122,15 @@ def hypervolume(result: Result) -> Figure:
         notes = [final, counted(result), *limits_of(result)]
         if grown.estimated:
             notes.append(f"estimated from {_DARTS:,} random points")
-        figure, _ = sheet(6.4, below + 4.4, f"{result.problem.name}: hypervolume of the front", notes)
+        figure, _ = sheet(
+            6.4, below + 4.4, f"{clean(result.problem.name, 30)}: hypervolume of the front", notes
+        )
         volume = place(figure, 0.8, below + 1.15, 5.35, 3.2)
         size = place(figure, 0.8, below, 5.35, 0.95)
         spent = np.arange(1, len(grown.volumes) + 1)
         _steps(volume, spent, grown.volumes, BLUE, "hypervolume\n(share of the box)  better →")
         _steps(size, spent, grown.sizes, GREEN, "points on\nthe front")
+        size.set_ylim(0, 1.1 * max(1, grown.sizes.max(initial=0)))
         size.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         volume.tick_params(labelbottom=False)
         size.set_xlabel("distinct evaluations")
@@ -148,8 +152,9 @@ def _steps(axes: Axes, spent: IntArray, values: FloatArray | IntArray, colour: s
     tidy(axes)
     if len(spent):
         axes.step(spent, values, where="post", color=colour, linewidth=1.6)
-        top = float(values.max()) or 1.0
-        axes.set_ylim(0, 1.08 * top)
+        low, high = float(values.min()), float(values.max())
+        pad = 0.08 * (high - low) or 0.5 * high or 0.5
+        axes.set_ylim(max(0.0, low - pad), high + pad)
         axes.plot(spent[-1:], values[-1:], "o", color=colour, markersize=3.5, clip_on=False)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
@@ -164,9 +169,14 @@ def _mark_share(axes: Axes, spent: IntArray, volumes: FloatArray) -> None:
     text = f"{_SHARE:.0%} of the final value after {spent[first]:,}"
     right = first > 0.6 * len(volumes)
     axes.annotate(
-        text, (spent[first], _SHARE * volumes[-1]), xytext=(-6 if right else 6, -12), textcoords="offset points",
-        ha="right" if right else "left", fontsize=SMALL, color=VERMILLION,
-    )  # fmt: skip
+        text,
+        (spent[first], _SHARE * volumes[-1]),
+        xytext=(-6 if right else 6, -12),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        fontsize=SMALL,
+        color=VERMILLION,
+    )
 
 
 def _box(result: Result, grown: Growth) -> list[str]:
@@ -176,8 +186,12 @@ def _box(result: Result, grown: Growth) -> list[str]:
         ends = sorted((objective.sign * float(low), objective.sign * float(high)))
         if high > low:
             parts.append(
-                f"{clean(objective.name)} {objective.format(ends[0])} to {objective.format(ends[1])}"
+                f"{clean(objective.name, 24)} {_end(objective, ends[0])} to {_end(objective, ends[1])}"
             )
     return (
         [f"Reference box: {parts[0]}", *parts[1:]] if parts else ["Reference box: no objective has an extent"]
     )
+
+
+def _end(objective: Objective, value: float) -> str:
+    return f"{value:.4g}" if objective.unit == "fraction" else valued(objective, value)

@@ -23,7 +23,7 @@ BEHIND: dict[str, tuple[dict[str, Any], str]] = {
     "violating": ({"marker": "v", "color": ORANGE, "markersize": 4.0, "mfc": "none"}, "over a limit"),
     "failed": (
         {"marker": "x", "color": BLACK, "markersize": 4.0},
-        "failed; at the edge of what is not known",
+        "failed",
     ),
 }
 
@@ -35,12 +35,12 @@ def behind(axes: Axes, points: Points, x: FloatArray, y: FloatArray) -> None:
         scatter(axes, x[chosen], y[chosen], style)
 
 
-def scatter(axes: Axes, x: FloatArray, y: FloatArray, style: dict[str, Any]) -> None:
+def scatter(axes: Axes, x: FloatArray, y: FloatArray, style: dict[str, Any], *, level: int = 1) -> None:
     """Marks at `x` and `y`, each (n,); one with a single known coordinate sits at the edge of `axes`."""
     raster = len(x) > _RASTER
     both = ~np.isnan(x) & ~np.isnan(y)
     if both.any():
-        axes.plot(x[both], y[both], linestyle="none", zorder=1, rasterized=raster, **style)
+        axes.plot(x[both], y[both], linestyle="none", zorder=level, rasterized=raster, **style)
     lost_y, lost_x = ~np.isnan(x) & np.isnan(y), np.isnan(x) & ~np.isnan(y)
     edges = (
         (lost_y, x[lost_y], np.full(lost_y.sum(), 0.015), axes.get_xaxis_transform()),
@@ -48,19 +48,29 @@ def scatter(axes: Axes, x: FloatArray, y: FloatArray, style: dict[str, Any]) -> 
     )
     for lost, across, up, transform in edges:
         if lost.any():
-            axes.plot(
-                across, up, transform=transform, linestyle="none", rasterized=raster, clip_on=False, **style
-            )
+            at: dict[str, Any] = {"transform": transform, "clip_on": False, "zorder": level}
+            axes.plot(across, up, linestyle="none", rasterized=raster, **at, **style)
 
 
-def status_entries(points: Points) -> list[Line2D]:
-    """Legend entries of the statuses behind the front that occur, with their counts."""
+def status_entries(points: Points, *, placed: bool = False, others: str = "dominated") -> list[Line2D]:
+    """Legend entries of the statuses behind the front that occur, with their counts.
+
+    Args:
+        points: the evaluations.
+        placed: whether the other axis places evaluations of which no objective is known.
+        others: what evaluations are that were good but not good enough.
+    """
     entries = []
     for status in ("dominated", "violating", "infeasible", "failed"):
+        values = points.of_status(status)
+        if not len(values):
+            continue
         style, label = BEHIND[status]
-        count = int((points.status == status).sum())
-        if count:
-            entries.append(Line2D([], [], linestyle="none", label=f"{label} ({count:,})", **style))
+        if status == "failed":
+            seen = placed or not np.isnan(values).all()
+            label = "failed, drawn at the edge" if seen else "failed, not drawn"
+        text = others if status == "dominated" else label
+        entries.append(Line2D([], [], linestyle="none", label=f"{text} ({len(values):,})", **style))
     return entries
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 
 from evonas.pareto import non_dominated
 from evonas.plots.course import course
-from evonas.plots.marks import behind, limit_entry, status_entries, test_entry
+from evonas.plots.marks import behind, limit_entry, scatter, status_entries, test_entry
 from evonas.plots.points import Points, counted, knee, limits_of, scales
-from evonas.plots.scale import Scale
+from evonas.plots.scale import Scale, valued
 from evonas.plots.style import BLUE, GREEN, ORANGE, SKY, VERMILLION, clean, place, sheet, styled, tidy
 from evonas.space import FloatArray, IntArray
 
@@ -31,17 +31,17 @@ _PANEL = {
     4: (2.4, 2.0),
     5: (2.2, 1.8),
 }  # inches, by panels in a row
-_LEFT, _BELOW, _GAP = 0.8, 0.6, 0.32
+_LEFT, _BELOW, _GAP = 0.8, 0.6, 0.36
 _LEGEND = 0.85  # room below a lone panel; several leave an empty corner
-_STAR = {"marker": "*", "color": ORANGE, "markersize": 11, "mec": "black", "mew": 0.7}
-_DOT = {"marker": "o", "color": BLUE, "markersize": 5, "mec": "white", "mew": 0.5}
+_STAR: dict[str, Any] = {"marker": "*", "color": ORANGE, "markersize": 11, "mec": "black", "mew": 0.7}
+_DOT: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 5, "mec": "white", "mew": 0.5}
 
 
 def front(result: Result) -> Figure:
-    """The front: a panel for each pair of objectives, or the course of the search when there is only one.
+    """A panel for each pair of objectives, or the course of the search where there is only one.
 
-    Shows every evaluation, which of them are on the front, the best trade-offs of each pair as a line, limits,
-    and, where the front was scored on test data, those scores with their 95 % intervals.
+    Shows every evaluation, which of them are on the front, the best trade-offs of each pair as a line,
+    limits, and, where the front was scored on test data, those scores with their 95 % intervals.
     """
     with styled():
         points = Points.of(result)
@@ -53,7 +53,9 @@ def front(result: Result) -> Figure:
         below = _BELOW if panels > 1 else _BELOW + _LEGEND
         width = _LEFT + panels * across + (panels - 1) * _GAP + 0.25
         height = below + panels * up + (panels - 1) * _GAP
-        figure, _ = sheet(width, height, f"{result.problem.name}: Pareto front", _notes(result, len(scale)))
+        figure, _ = sheet(
+            width, height, f"{clean(result.problem.name, 30)}: Pareto front", _notes(result, len(scale))
+        )
         for row in range(panels):
             for column in range(row, panels):
                 bottom = below + (panels - 1 - row) * (up + _GAP)
@@ -63,13 +65,18 @@ def front(result: Result) -> Figure:
                 _limits(axes, result, pair)
                 axes.tick_params(labelbottom=column == row, labelleft=column == row)
                 if column == row:
-                    axes.set_xlabel(pair[0].label)
-                    axes.set_ylabel(pair[1].label)
-        corner = (0.1 / width, 0.08 / figure.get_figheight())
+                    axes.set_xlabel(pair[0].label(across))
+                    axes.set_ylabel(pair[1].label(up))
+        row = min(2, panels - 1)  # the first whose left is wide enough for the legend
+        top = _LEGEND if panels == 1 else below + (panels - 1 - row) * (up + _GAP) + up - _GAP
         figure.legend(
-            handles=_legend(result, points, middle), loc="lower left", bbox_to_anchor=corner, borderaxespad=0.0,
-            frameon=False, ncols=1 if panels > 1 else 2,
-        )  # fmt: skip
+            handles=_legend(result, points, middle),
+            loc="upper left",
+            bbox_to_anchor=(0.15 / width, top / figure.get_figheight()),
+            borderaxespad=0.0,
+            frameon=False,
+            ncols=1 if panels > 1 else 2,
+        )
         return figure
 
 
@@ -81,7 +88,7 @@ def _notes(result: Result, drawn: int) -> list[str]:
     notes.append(counted(result))
     if drawn < len(result.task.objectives):
         notes.append(f"the first {drawn} of {len(result.task.objectives)} objectives")
-    notes += [f"{clean(o.name)} is {o.format(value)} throughout" for o, value in result.task.dropped]
+    notes += [f"{clean(o.name)} is {valued(o, value)} throughout" for o, value in result.task.dropped]
     return notes + limits_of(result)
 
 
@@ -101,8 +108,8 @@ def _panel(
     _staircase(axes, best[chosen], pair)
     _intervals(axes, best, points.tests[:, columns], chosen, pair)
     x, y = x[points.front], y[points.front]
-    axes.plot(x, y, linestyle="none", zorder=4, **_DOT)
-    axes.plot(x[[middle]], y[[middle]], linestyle="none", zorder=5, **_STAR)
+    scatter(axes, x, y, _DOT, level=4)
+    scatter(axes, x[[middle]], y[[middle]], _STAR, level=5)
 
 
 def _limits(axes: Axes, result: Result, pair: tuple[Scale, Scale]) -> None:
@@ -110,13 +117,12 @@ def _limits(axes: Axes, result: Result, pair: tuple[Scale, Scale]) -> None:
     for constraint in result.task.constraints:
         for scale, draw in zip(pair, (axes.axvline, axes.axhline), strict=True):
             if constraint.objective.name == scale.objective.name and scale.holds(constraint.limit):
-                draw(
-                    constraint.limit / scale.factor, color=VERMILLION, linewidth=1.2, linestyle="--", zorder=2
-                )
+                at = constraint.limit / scale.factor
+                draw(at, color=VERMILLION, linewidth=1.2, linestyle="--", zorder=2)
 
 
 def _best_of_pair(values: FloatArray, pair: tuple[Scale, Scale]) -> IntArray:
-    """Which of the front's `values` (n, 2) no other beats in these two objectives, ordered from the best x."""
+    """Which of the front's `values` (n, 2) no other beats in these two objectives, from the best x on."""
     known = np.flatnonzero(~np.isnan(values).any(axis=1))
     signed = values[known] * [scale.objective.sign for scale in pair]
     kept = non_dominated(signed)
@@ -124,7 +130,7 @@ def _best_of_pair(values: FloatArray, pair: tuple[Scale, Scale]) -> IntArray:
 
 
 def _staircase(axes: Axes, values: FloatArray, pair: tuple[Scale, Scale]) -> None:
-    """The border of what `values` (n, 2), ordered from the best x, dominate, to the worse ends of the axes."""
+    """The border of what `values` (n, 2), ordered from the best x, dominate, to the ends of the axes."""
     if not len(values):
         return
     x, y = (scale.shown(values[:, i]) for i, scale in enumerate(pair))
@@ -140,7 +146,8 @@ def _intervals(
     """Test estimates (n, 2, 3) with their intervals, of at most `_MOST_BARS` of the `chosen` points."""
     if len(chosen) > _MOST_BARS:
         chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, _MOST_BARS).round().astype(int))]
-    for j, (scale, draw) in enumerate(zip(pair, (axes.hlines, axes.vlines), strict=True)):
+    lines: tuple[Any, Any] = (axes.hlines, axes.vlines)
+    for j, (scale, draw) in enumerate(zip(pair, lines, strict=True)):
         scored = chosen[~np.isnan(tests[chosen, j]).any(axis=1)]
         if not len(scored):
             continue
@@ -158,7 +165,11 @@ def _legend(result: Result, points: Points, middle: int) -> list[Line2D]:
         entries = [
             Line2D([], [], linestyle="none", label=f"front ({len(points.front)})", **_DOT),
             Line2D(
-                [], [], linestyle="none", label=f"its point {middle}, nearest to the ideal corner", **_STAR
+                [],
+                [],
+                linestyle="none",
+                label=f"point {middle}, nearest to the front's ideal corner",
+                **_STAR,
             ),
             Line2D([], [], color=SKY, linewidth=1.4, label="best trade-offs of the two objectives"),
         ]

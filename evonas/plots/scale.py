@@ -19,10 +19,10 @@ from matplotlib.ticker import (
 )
 
 from evonas.objective import Objective
-from evonas.plots.style import clean
+from evonas.plots.style import TEXT, char, clean
 from evonas.space import FloatArray
 
-__all__ = ["Scale", "finite", "plain"]
+__all__ = ["Scale", "finite", "plain", "valued"]
 
 _LOG_DECADES = 1.5  # wider spans are drawn on logarithmic axes
 _LARGEST = 1e100  # larger magnitudes are taken as not finite: they overflow on the way to the screen
@@ -68,10 +68,12 @@ class Scale:
             known = np.array(
                 [limit for limit in limits if abs(limit) < _LARGEST] or objective.bounds or (0.0, 1.0)
             )
-        factor, unit = _unit(objective, float(np.abs(known).max()))
-        known = known / factor
         low, high = float(known.min()), float(known.max())
         log = objective.bounds is None and low > 0 and math.log10(high) - math.log10(low) > _LOG_DECADES
+        factor, unit = _unit(
+            objective, math.sqrt(low) * math.sqrt(high) if log else float(np.abs(known).max()), log
+        )
+        low, high = low / factor, high / factor
         start, stop = (math.log10(low), math.log10(high)) if log else (low, high)
         span = stop - start
         for limit in (limit / factor for limit in limits):
@@ -91,12 +93,17 @@ class Scale:
             f"{clean(self.objective.name, 28)} ({self.unit})" if self.unit else clean(self.objective.name, 32)
         )
 
-    @property
-    def label(self) -> str:
-        """The label of an axis, with an arrow to the better end."""
+    def label(self, inches: float) -> str:
+        """The label of an axis `inches` long, on at most two lines, with an arrow to the better end."""
         arrow = "better →" if self.objective.maximise else "← better"
-        gap = "\n" if len(self.name) > 22 else "  "
-        return f"{self.name}{gap}{arrow}"
+        width = max(12, int(inches / char(TEXT)))
+        if len(self.name) + len(arrow) + 2 <= width:
+            return f"{self.name}  {arrow}"
+        width = max(12, int((inches - 0.5) / char(TEXT)))  # two lines reach further: keep off the corners
+        if len(self.name) <= width:
+            return f"{self.name}\n{arrow}"
+        unit = f"({clean(self.unit, width - 12)})  " if self.unit and width > 14 else ""
+        return f"{clean(self.objective.name, width)}\n{unit}{arrow}"
 
     def shown(self, values: FloatArray) -> FloatArray:
         """`values` (any shape) in the unit of the axis."""
@@ -136,18 +143,32 @@ def plain(value: float) -> str:
     """A number on an axis without mathematics: `0.3`, `20`, `10⁶`."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:g}"
-    mantissa, exponent = f"{value:.2g}".split("e") if "e" in f"{value:.2g}" else (f"{value:.2g}", "0")
+    mantissa, exponent = f"{value:.1e}".split("e")
     power = f"10{str(int(exponent)).translate(_SUPERSCRIPT)}"
-    return power if mantissa == "1" else f"{mantissa}·{power}"
+    return power if mantissa == "1.0" else f"{mantissa.removesuffix('.0')}·{power}"
 
 
-def _unit(objective: Objective, largest: float) -> tuple[float, str]:
-    """What values are divided by, and the unit of the quotient, so that `largest` is a small number."""
+def valued(objective: Objective, value: float) -> str:
+    """`value` with its unit, as `Objective.format` has it and the unit of a count added: `2.27 kFLOP`."""
+    text = objective.format(value)
+    if text == "-" or objective.unit in ("", "fraction", *_SHOWN):
+        return text
+    return f"{text}{'' if text[-1].isalpha() and objective.unit.isupper() else ' '}{objective.unit}"
+
+
+def _unit(objective: Objective, typical: float, log: bool) -> tuple[float, str]:
+    """What values are divided by, and the unit of the quotient, so that `typical` has few digits."""
     if objective.unit in _SHOWN:
-        return next(((f, unit) for unit, f in _SHOWN[objective.unit] if largest >= f), (1.0, objective.unit))
-    if objective.unit == "fraction" or largest == 0 or 1e-3 <= largest < 1e4:
+        return next(((f, unit) for unit, f in _SHOWN[objective.unit] if typical >= f), (1.0, objective.unit))
+    if (
+        objective.unit == "fraction"
+        or typical == 0
+        or 1e-3 <= typical < (1e3 if objective.unit.isupper() else 1e4)
+    ):
         return 1.0, objective.unit
-    exponent = 3 * math.floor(math.log10(largest) / 3)
+    if log and not objective.unit.isupper():
+        return 1.0, objective.unit
+    exponent = 3 * math.floor(math.log10(typical) / 3)
     prefix = {3: "k", 6: "M", 9: "G"}.get(exponent)
     if prefix and objective.unit.isupper():
         return 10.0**exponent, f"{prefix}{objective.unit}"

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evonas.errors import InvalidArgument
 from evonas.plots.points import knee
+from evonas.plots.scale import valued
 from evonas.plots.style import (
     BLUE,
     GREY,
@@ -42,7 +43,7 @@ _ROWS = 16.0  # inches of all layers together
 _ROW = (0.2, 0.42)  # inches, lowest and highest layer
 _CHANNELS, _COSTS, _GAP = 2.7, 2.3, 0.35  # inches
 _BELOW = 0.85
-_BITS = 5.0  # log2 of the width that has the darkest colour
+_BITS = 4.0  # doublings from 2 bits, the lightest colour, to 32 bits, the darkest
 _SLOTS = {"data_in": "data in", "weight": "weight", "bias": "bias"}
 _SHARES = {"size": BLUE, "MACs": ORANGE, "latency": VERMILLION}
 
@@ -84,8 +85,9 @@ def network(result: Result, index: int | None = None) -> Figure:
         cell = max(0.62, 0.12 + char(font) * max((len(spec) for row in specs for spec in row), default=0))
         formats, up = cell * len(_SLOTS), height * len(layers)
         width = left + _CHANNELS + formats + _COSTS + 2 * _GAP + 0.25
-        title = f"{problem.name}: layers of point {chosen} of the front"
-        figure, _ = sheet(width, _BELOW + up + 0.5, title, _notes(result, chosen, middle=index is None))
+        which = ", the nearest to its ideal corner" if index is None else ""
+        title = f"{clean(problem.name, 30)}: point {chosen} of the front{which}"
+        figure, _ = sheet(width, _BELOW + up + 0.36, title, _notes(result, chosen))
         axes = [
             place(figure, start, _BELOW, wide, up)
             for start, wide in (
@@ -102,13 +104,12 @@ def network(result: Result, index: int | None = None) -> Figure:
         return figure
 
 
-def _notes(result: Result, index: int, *, middle: bool) -> list[str]:
+def _notes(result: Result, index: int) -> list[str]:
     """The point's objectives, with test scores where there are any."""
     evaluation = result.pick(index)
-    notes = ["the point nearest to the front's ideal corner"] if middle else []
-    notes.append(f"{len(result.archive.front)} points on the front")
+    notes = []
     for objective in result.task.objectives:
-        value = f"{clean(objective.name)} {objective.format(evaluation.values[objective.name])}"
+        value = f"{clean(objective.name)} {valued(objective, evaluation.values[objective.name])}"
         estimate = result.tests.get(evaluation.number, {}).get(objective.name)
         if estimate is not None:
             low, high = objective.format(estimate.low), objective.format(estimate.high)
@@ -165,7 +166,7 @@ def _channels(
 def _formats(axes: Axes, layers: Sequence[LayerPlan], specs: list[list[str]], font: float) -> None:
     """A cell for each tensor of each layer: its format, coloured by its bits."""
     bits = np.array([[getattr(layer, slot).width for slot in _SLOTS] for layer in layers], dtype=np.float64)
-    levels = np.clip(np.log2(np.maximum(bits, 1.0)) / _BITS, 0.0, 1.0)
+    levels = np.clip((np.log2(np.maximum(bits, 2.0)) - 1) / _BITS, 0.0, 1.0)
     edges = np.arange(len(_SLOTS) + 1) - 0.5, np.arange(len(layers) + 1) - 0.5
     axes.pcolormesh(*edges, levels, cmap=LEVELS, vmin=0, vmax=1, edgecolors="white", linewidth=1.0)
     for row, column in np.ndindex(bits.shape):

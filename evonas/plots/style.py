@@ -13,28 +13,64 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 __all__ = [
-    "BLACK", "BLUE", "GREEN", "GREY", "LEVELS", "ORANGE", "PURPLE", "SKY", "SMALL", "TEXT", "VERMILLION", "YELLOW",
-    "char", "clean", "ink", "place", "sheet", "styled", "tidy", "wrap",
-]  # fmt: skip
+    "BLACK",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "LEVELS",
+    "ORANGE",
+    "PURPLE",
+    "SKY",
+    "SMALL",
+    "TEXT",
+    "VERMILLION",
+    "char",
+    "clean",
+    "ink",
+    "place",
+    "sheet",
+    "styled",
+    "tidy",
+    "wrap",
+]
 
 # Okabe, Ito 2008, "Color Universal Design".
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#B4B4B4"
 LEVELS: Colormap = matplotlib.colormaps["cividis"].reversed()  # light is little, dark is much
 
 TEXT, SMALL = 9.0, 7.5  # font sizes in points
 
-_STYLE: dict[str, Any] = {
-    "axes.axisbelow": True, "axes.edgecolor": "#444444", "axes.facecolor": "white", "axes.grid": False,
-    "axes.labelcolor": "black", "axes.labelsize": TEXT, "axes.linewidth": 0.8, "axes.titlesize": TEXT,
-    "axes.unicode_minus": True, "figure.autolayout": False, "figure.constrained_layout.use": False,
-    "figure.facecolor": "white", "font.family": ["DejaVu Sans", "sans-serif"], "font.size": TEXT,
-    "legend.fontsize": SMALL, "savefig.bbox": None, "savefig.facecolor": "white", "savefig.transparent": False,
-    "svg.fonttype": "none", "svg.hashsalt": "evonas", "text.color": "black", "text.parse_math": False,
-    "text.usetex": False, "xtick.color": "#222222", "xtick.labelsize": SMALL, "ytick.color": "#222222",
+_STYLE: Any = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#444444",
+    "axes.facecolor": "white",
+    "axes.grid": False,
+    "axes.labelcolor": "black",
+    "axes.labelsize": TEXT,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": TEXT,
+    "axes.unicode_minus": True,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
+    "figure.facecolor": "white",
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.size": TEXT,
+    "legend.fontsize": SMALL,
+    "savefig.bbox": None,
+    "savefig.facecolor": "white",
+    "savefig.transparent": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "evonas",
+    "text.color": "black",
+    "text.parse_math": False,
+    "text.usetex": False,
+    "xtick.color": "#222222",
+    "xtick.labelsize": SMALL,
+    "ytick.color": "#222222",
     "ytick.labelsize": SMALL,
-}  # fmt: skip
+}
 
 
 def styled() -> AbstractContextManager[None]:
@@ -64,9 +100,10 @@ def wrap(
     found = [""]
     for part in parts:
         joined = f"{found[-1]}{separator}{part}" if found[-1] else part
-        if len(joined) <= width or not found[-1]:
+        if len(joined) < width or not found[-1]:
             found[-1] = joined
         else:
+            found[-1] += separator.rstrip(" ·")
             found.append(part)
     broken = [piece for line in found for piece in textwrap.wrap(line, width)]
     return broken if len(broken) <= lines else [*broken[: lines - 1], f"{broken[lines - 1]} …"]
@@ -83,7 +120,7 @@ def sheet(width: float, height: float, title: str, notes: list[str]) -> tuple[Fi
     figure = Figure(figsize=(width, height + heading))
     FigureCanvasAgg(figure)
     left, top = 0.2 / width, height + heading
-    shown = clean(title, int((width - 0.4) / char(TEXT + 3.5)))
+    shown = clean(title, int((width - 0.4) / char(TEXT + 3)))
     figure.suptitle(
         shown, x=left, y=1 - 0.12 / top, ha="left", va="top", fontsize=TEXT + 2, fontweight="bold"
     )

@@ -72,10 +72,21 @@ class FunctionProblem(Problem):
         """Call `exact` once per genome, shape (n, n_genes)."""
         if self._exact is None:
             return np.zeros((len(genomes), 0))
-        rows = [_checked(self._exact(**self.space.decode(genome)), self.exact, self.name) for genome in genomes]
+        rows = [_checked(self._known(genome), self.exact, self.name) for genome in genomes]
         return np.array([[row[objective.name] for objective in self.exact] for row in rows]).reshape(
             len(genomes), len(self.exact)
         )
+
+    def _known(self, genome: IntArray) -> Any:
+        """What `exact` returns for one genome (n_genes,)."""
+        assert self._exact is not None
+        choices = self.space.decode(genome)
+        try:
+            return self._exact(**choices)
+        except Exception as error:
+            raise EvaluationError(
+                f"problem `{self.name}`: `exact` raised {type(error).__name__} for {choices}; it must know every genome"
+            ) from error
 
 
 def _gene(name: str, values: Sequence[Any]) -> Gene:
@@ -86,6 +97,9 @@ def _gene(name: str, values: Sequence[Any]) -> Gene:
 
 def _objective(name: str, direction: Direction | Objective, *, exact: bool) -> Objective:
     if isinstance(direction, Objective):
+        if direction.name != name or direction.exact != exact:
+            wanted = f"`name={name!r}` and `exact={exact}`"
+            raise InvalidArgument(f"objective `{name}` must have {wanted}, got {direction}")
         return direction
     if direction not in ("min", "max"):
         raise InvalidArgument(f"direction of objective `{name}` must be 'min' or 'max', got {direction!r}")

@@ -14,9 +14,10 @@ from pymoo.core.termination import NoTermination
 from pymoo.problems.static import StaticProblem
 
 from evonas.evaluate import Evaluation, Task
-from evonas.operators import BudgetRepair, GenomeCrossover, GenomeDuplicates, GenomeMutation, GenomeSampling
+from evonas.operators import GenomeCrossover, GenomeDuplicates, GenomeMutation, GenomeSampling
 from evonas.operators.sampling import distinct
 from evonas.samplers.base import Sampler
+from evonas.samplers.repairing import budget_repair
 from evonas.space import IntArray
 
 __all__ = ["Nsga2Sampler"]
@@ -42,8 +43,8 @@ class Nsga2Sampler(Sampler):
         self.population = population
         self._generation: dict[bytes, Any] = {}
         self._told: dict[bytes, Evaluation] = {}
-        scale = self._violation_scale()
-        repair = BudgetRepair(self.space, lambda g: task.exact_violations(g) / scale) if task.exact_constraints else None
+        repair = budget_repair(task) if task.exact_constraints else None
+        self._towards_feasible = budget_repair(task, ball=1).repaired if task.exact_constraints else None
         self._problem = PymooProblem(
             n_var=len(self.space),
             n_obj=len(task.objectives),
@@ -62,11 +63,6 @@ class Nsga2Sampler(Sampler):
         )
         self._algorithm.setup(self._problem, termination=NoTermination(), seed=int(self.rng.integers(2**31)))
 
-    def _violation_scale(self) -> Any:
-        """A typical size of each exact constraint's violation, so that repair can add them up."""
-        limits = np.array([abs(constraint.limit) for constraint in self.task.exact_constraints])
-        return np.where(limits > 0, limits, 1.0)
-
     def _next_block(self) -> IntArray:
         if self._generation:
             return np.zeros((0, len(self.space)), dtype=np.int64)  # the generation is not all told yet
@@ -78,7 +74,9 @@ class Nsga2Sampler(Sampler):
                 self._generation[genome.tobytes()] = individual
         missing = self.population - len(self._generation)
         seen = self.proposed | set(self._generation)
-        for genome in distinct(self.space, missing, self.rng, seen=seen, feasible=self.task.feasible):
+        for genome in distinct(
+            self.space, missing, self.rng, seen=seen, feasible=self.task.feasible, repair=self._towards_feasible
+        ):
             self._generation[genome.tobytes()] = Population.new("X", genome[None])[0]
         keys = b"".join(self._generation)
         return np.frombuffer(keys, dtype=np.int64).reshape(len(self._generation), len(self.space)).copy()

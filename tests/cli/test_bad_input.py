@@ -170,7 +170,7 @@ CASES = [
     ("run", "show run --pick 77", ["the front has points 0 to", "got 77"]),
     ("run", "show run --max x", ["`x` does not parse"]),
     ("", "plot gone", ["gone is no run directory"]),
-    ("run", "plot run --pick -1", ["the front has points 0 to", "got -1"]),
+    ("run", "plot run --pick -1", ["problem `ok` is not about a network"]),
     ("", "space digitz", ["unknown problem `digitz`"]),
     ("", "search gone.py:problem", ["`gone.py` does not exist"]),
     ("syntax", "search mine.py:problem", ["cannot be imported", "SyntaxError"]),
