@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from evonas.loop import load_result, resume, search
     from evonas.objective import Constraint, Objective
     from evonas.problem import FunctionProblem, Problem
+    from evonas.problem.joint import JointSpace
+    from evonas.problem.model import ModelProblem
     from evonas.result import Result
     from evonas.space import Gene, SearchSpace
 
@@ -25,6 +27,8 @@ __all__ = [
     "EvonasError",
     "FunctionProblem",
     "Gene",
+    "JointSpace",
+    "ModelProblem",
     "Objective",
     "Problem",
     "Result",
@@ -40,6 +44,8 @@ _HOMES = {
     "EvonasError": "evonas.errors",
     "FunctionProblem": "evonas.problem",
     "Gene": "evonas.space",
+    "JointSpace": "evonas.problem.joint",
+    "ModelProblem": "evonas.problem.model",
     "Objective": "evonas.objective",
     "Problem": "evonas.problem",
     "Result": "evonas.result",

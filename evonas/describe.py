@@ -24,15 +24,8 @@ __all__ = ["describe"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _RELU_MODULES = (nn.ReLU, nn.ReLU6)
-_RELU_FUNCTIONS = (
-    torch.relu,
-    torch.relu_,
-    nn.functional.relu,
-    nn.functional.relu_,
-    nn.functional.relu6,
-    "relu",
-    "relu_",
-)
+_F = nn.functional
+_RELU_FUNCTIONS = (torch.relu, torch.relu_, _F.relu, _F.relu_, _F.relu6, "relu", "relu_")
 _MATMULS = (torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm", "__matmul__")
 
 
@@ -167,7 +160,7 @@ class _Describer:
 
     def _activations(self, node: fx.Node) -> None:
         """Products of two activations: `a @ b`, `einsum`, and both of scaled dot-product attention."""
-        if node.target is nn.functional.scaled_dot_product_attention:
+        if node.target is _F.scaled_dot_product_attention:
             query, key, value = node.args[:3]
             self._matmul(f"{node.name}.scores", query, Extent(int(self._value(key).shape[-2])))
             steps = Extent(int(self._value(value).shape[-2]))

@@ -6,7 +6,9 @@ Nothing here reads or leaves behind global random state: the same seed gives the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from evonas.errors import RunError
 from evonas.quantize import single_thread
 
-__all__ = ["WeightStore", "seeded", "train"]
+__all__ = ["Recipe", "WeightStore", "batches", "make_optimiser", "random_state", "seeded", "train"]
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -25,45 +27,79 @@ def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained: Adam (arXiv:1412.6980), cross entropy, cosine decay.
+
+    Args:
+        learning_rate: at the start; decays to zero along a half cosine.
+        batch: samples a step.
+        weight_decay: decoupled (AdamW, arXiv:1711.05101).
+    """
+
+    learning_rate: float = 3e-3
+    batch: int = 64
+    weight_decay: float = 0.0
+
+
 def train(
-    model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
-    *,
-    epochs: int,
-    seed: int,
-    learning_rate: float = 3e-3,
-    batch: int = 64,
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, epochs: int, seed: int, recipe: Recipe | None = None
 ) -> nn.Module:
-    """Train a classifier in place: Adam (arXiv:1412.6980), cross entropy, cosine decay.
+    """Train a classifier in place, on the device that it and the data are on.
 
     Args:
         model: maps (n, ...) to logits (n, classes).
         inputs: shape (n, ...).
         targets: class indices, shape (n,).
         epochs: passes over the data.
-        seed: of the shuffling.
-        learning_rate: at the start; decays to zero along a half cosine.
-        batch: samples a step.
+        seed: of the shuffling, and of dropout.
+        recipe: the defaults when None.
 
     Returns:
         `model`, in evaluation mode.
     """
-    generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-    steps = epochs * -(-len(inputs) // batch)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
+    recipe = recipe or Recipe()
+    steps = epochs * -(-len(inputs) // recipe.batch)
+    optimiser, schedule = make_optimiser(model, recipe, steps)
     model.train()
-    with single_thread(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # for layers that draw while they train, such as dropout
-        for _ in range(epochs):
-            for rows in torch.split(torch.randperm(len(inputs), generator=generator), batch):
-                optimiser.zero_grad()
-                loss = nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
-                torch.autograd.backward(loss)
-                optimiser.step()
-                schedule.step()
+    with single_thread(), random_state(seed, inputs.device):
+        for rows in batches(len(inputs), recipe.batch, epochs, seed):
+            optimiser.zero_grad()
+            loss = nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
+            torch.autograd.backward(loss)
+            optimiser.step()
+            schedule.step()
     return model.eval()
+
+
+def make_optimiser(
+    model: nn.Module, recipe: Recipe, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimiser and the schedule of `steps` steps that `recipe` names."""
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+    return optimiser, torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
+
+
+def batches(samples: int, batch: int, epochs: int, seed: int) -> Iterator[Tensor]:
+    """Row numbers of each batch, shape (<= batch,), shuffled anew every epoch.
+
+    A last batch of one sample is left out: batch norms cannot train on it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        for rows in torch.split(torch.randperm(samples, generator=generator), batch):
+            if len(rows) > 1 or samples == 1:
+                yield rows
+
+
+@contextmanager
+def random_state(seed: int, device: torch.device) -> Iterator[None]:
+    """Inside the block the global generators start from `seed` (dropout); outside they are as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class WeightStore:
@@ -101,7 +137,7 @@ class WeightStore:
 
     def save(self, key: str, state: dict[str, Tensor]) -> None:
         """Keep `state` under `key`; keys are file names without a suffix."""
-        self._memory[key] = {name: value.detach().clone() for name, value in state.items()}
+        self._memory[key] = {name: value.detach().cpu().clone() for name, value in state.items()}
         self._write(key, self._memory[key])
 
     def _write(self, key: str, state: dict[str, Tensor]) -> None:

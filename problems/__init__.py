@@ -20,7 +20,14 @@ __all__ = ["PROBLEMS", "factory", "load", "parse_options"]
 PROBLEMS: dict[str, tuple[str, str]] = {
     "digits": ("evonas.problems.digits", "digits"),
     "digits-ptq": ("evonas.problems.digits", "digits_ptq"),
+    "mnist5k": ("evonas.problems.mnist5k", "mnist5k"),
+    "jsc-tiny": ("evonas.problems.jsc", "jsc_tiny"),
+    "jsc-toy": ("evonas.problems.jsc", "jsc_toy"),
+    "jsc-s": ("evonas.problems.jsc", "jsc_s"),
+    "jsc-lab": ("evonas.problems.jsc", "jsc_lab"),
 }
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def factory(name: str) -> Callable[..., Problem]:
@@ -53,7 +60,9 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
         found.spec = _absolute(spec)
         return found
     if not callable(found):
-        raise InvalidArgument(f"`{spec}` is a {type(found).__name__}; expected a Problem or a function that returns one")
+        raise InvalidArgument(
+            f"`{spec}` is a {type(found).__name__}; expected a Problem or a function that returns one"
+        )
     try:
         inspect.signature(found).bind(**(options or {}))
     except TypeError as error:
@@ -89,10 +98,19 @@ def parse_options(spec: str, texts: Iterable[str]) -> dict[str, Any]:
             raise unknown_name(f"option of problem `{spec}`", key, parameters)
         default = parameters[key].default
         try:
-            options[key] = type(default)(text) if isinstance(default, int | float) else text
+            options[key] = _typed(default, text)
         except ValueError:
             raise InvalidArgument(f"option `{key}` must be of type {type(default).__name__}, got `{text}`") from None
     return options
+
+
+def _typed(default: Any, text: str) -> Any:
+    """`text` as the type of `default`; text where that is no number."""
+    if isinstance(default, bool):
+        if text.lower() not in _BOOLEANS:
+            raise ValueError
+        return _BOOLEANS[text.lower()]
+    return type(default)(text) if isinstance(default, int | float) else text
 
 
 def _split(text: str) -> tuple[str, Any]:
@@ -104,7 +122,9 @@ def _split(text: str) -> tuple[str, Any]:
 
 def _from_file(path: Path, variable: str) -> Any:
     if not path.is_file():
-        raise InvalidArgument(f"problem file `{path}` does not exist; expected FILE.py:VARIABLE or one of {', '.join(PROBLEMS)}")
+        raise InvalidArgument(
+            f"problem file `{path}` does not exist; expected FILE.py:VARIABLE or one of {', '.join(PROBLEMS)}"
+        )
     specification = util.spec_from_file_location(f"evonas_user_{path.stem}", path)
     assert specification is not None
     assert specification.loader is not None

@@ -25,9 +25,10 @@ from evonas.errors import InvalidArgument
 from evonas.formats import Fixed, parse_list
 from evonas.graph import find_chains
 from evonas.plan import Network, PlanSpace
-from evonas.problem.network import NetworkProblem, Split
+from evonas.problem.data import Split
+from evonas.problem.network import NetworkProblem
 from evonas.space import Gene
-from evonas.training import seeded, train
+from evonas.training import Recipe, seeded, train
 
 __all__ = ["Digits", "digits", "digits_ptq"]
 
@@ -120,8 +121,7 @@ class Digits(NetworkProblem):
             data.targets,
             epochs=self.epochs,
             seed=self.train_seed,
-            learning_rate=LEARNING_RATE,
-            batch=BATCH,
+            recipe=Recipe(learning_rate=LEARNING_RATE, batch=BATCH),
         )
         self.weights.save(key, model.state_dict())
         return model

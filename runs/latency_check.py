@@ -4,8 +4,8 @@
 
 Profiles the layers of a problem's network, predicts the latency of random channel configurations from the table, then
 measures these networks themselves in interleaved rounds, float32 on one thread. Prints Kendall's tau between predicted
-and measured medians, and saves the figure with the quartiles of each measurement. Weights are random: they do not
-matter to the time. Counts of channels are drawn from 0.25 to 2 times the original.
+and measured medians, and saves the figure with the quartiles of each measurement. Weights are hardly trained: they do not
+matter to the time. Counts of channels are drawn evenly from the smallest to the largest of the problem's space.
 """
 
 from __future__ import annotations
@@ -27,8 +27,19 @@ from evonas.profile import profile
 from evonas.space import Gene
 from evonas.timing import Timing, interleaved, timed_module
 
-MULTIPLIERS = tuple(k / 16 for k in range(4, 33))
+OPTIONS = {"digits": {"epochs": 0}, "mnist5k": {"epochs": 1, "multipliers": "0.25,1"}}
 FIGURES = Path(__file__).parent / "figures"
+
+
+def every_count(problem: NetworkProblem) -> PlanSpace:
+    """The network of `problem` with a gene of all legal channel counts for each chain, and no formats."""
+    network, (lowest, highest) = problem.plan_space.network, problem.plan_space.extreme_channels
+    genes = []
+    for chain in network.chains:
+        counts = range(lowest[chain.name], highest[chain.name] + 1)
+        legal = [count / chain.channels for count in counts if chain.scaled(count / chain.channels) == count]
+        genes.append(Gene(chain.name, tuple(legal)))
+    return PlanSpace(network, genes)
 
 
 def measure(problem: NetworkProblem, genomes: np.ndarray, space: PlanSpace, batch: int, rounds: int) -> list[Timing]:
@@ -68,16 +79,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
-    problem = load(arguments.problem, {"epochs": 0})
+    problem = load(arguments.problem, OPTIONS.get(arguments.problem, {}))
     assert isinstance(problem, NetworkProblem)
-    network = problem.plan_space.network
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.json"
         count = profile(problem, path, batch=arguments.batch, rounds=arguments.rounds, points=arguments.points)
         table = load_table(str(path))
     print(f"{count} points of {len(table.grids)} layer shapes profiled on {table.machine}")
 
-    space = PlanSpace(network, [Gene(chain.name, MULTIPLIERS) for chain in network.chains])
+    space = every_count(problem)
     genomes = space.space.sample(arguments.configurations, np.random.default_rng(0))
     predicted = table.seconds(space.plans(genomes)) * 1e6
     timings = measure(problem, genomes, space, arguments.batch, arguments.rounds)

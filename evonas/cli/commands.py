@@ -241,10 +241,18 @@ def space(
     print_table(["gene", "choices"], [[gene.name, " < ".join(gene.labels)] for gene in found.space.genes], sys.stdout)
     if found.chains:
         rows = [
-            [chain.name, str(chain.channels), ", ".join(f"{layer} {side}" for layer, side in chain.members)]
+            [
+                chain.name,
+                str(chain.channels),
+                f"{chain.step}" if chain.granularity == "channels" else f"{chain.step} ({chain.granularity})",
+                ", ".join(f"{layer} {side}" for layer, side in chain.members),
+            ]
             for chain in found.chains
         ]
-        print_table(["chain", "channels", "layers that must agree"], rows, sys.stdout)
+        print_table(["chain", "channels", "step", "layers that must agree"], rows, sys.stdout)
+    if found.frozen:
+        rows = [[one.layer, one.side, str(one.channels or "-"), one.reason] for one in found.frozen]
+        print_table(["frozen", "side", "channels", "why"], rows, sys.stdout)
     rows = [
         [o.name, o.unit, "max" if o.maximise else "min", "exact" if o.exact else "measured", o.note]
         for o in found.objectives

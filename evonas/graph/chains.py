@@ -14,7 +14,7 @@ __all__ = ["Chain", "Chains", "Extent", "Frozen", "Layer", "Member"]
 
 @dataclass(frozen=True)
 class Frozen:
-    """A side of a layer that keeps its channels, or a whole layer (`side` "both", 0 channels), and the reason."""
+    """A side of a layer that keeps its channels, or a whole layer (`both`, 0 channels), and why."""
 
     layer: str
     side: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from evonas.graph.flow import Flow
@@ -30,7 +30,7 @@ def _meet_two(flow: Flow, first: Tensor, second: Tensor) -> Tensor:
     # Dims in which one side varies and the other is a single broadcast position: there the varying side wins.
     one_wins = {d for d in one if second.shape[d] == 1}
     other_wins = {d for d in other if first.shape[d] == 1}
-    shape = torch.broadcast_shapes(first.shape, second.shape)
+    shape = np.broadcast_shapes(first.shape, second.shape)
     if one_wins and other_wins:
         reason = f"channels of two tensors meet in an outer product at {flow.here}"
         flow.units.freeze(first, reason)
@@ -59,9 +59,16 @@ def spatial(flow: Flow, ids: Tensor, rank: int) -> Tensor:
         if channel in varying(ids):
             ids = flow.units.tie(ids, [channel])
         else:
-            flow.refuse(ids, f"neighbouring channels are mixed at {flow.here}")
+            return _refused(flow, ids, f"neighbouring channels are mixed at {flow.here}")
     kept = first_along(ids, range(channel + 1))
     return flow.units.look(kept.expand(shape))
+
+
+def _refused(flow: Flow, ids: Tensor, reason: str) -> Tensor:
+    """The result of an op that cannot follow channels: it has none of its own."""
+    flow.refuse(ids, reason)
+    fixed: Tensor = flow.units.fixed(reason).expand(flow.shape())
+    return fixed
 
 
 def reduce(flow: Flow, ids: Tensor, dims: Any, keepdim: bool) -> Tensor:
@@ -75,7 +82,7 @@ def reduce(flow: Flow, ids: Tensor, dims: Any, keepdim: bool) -> Tensor:
         if kept:
             ids = flow.units.tie(ids, kept)
         else:
-            flow.refuse(ids, f"channels are reduced to one value at {flow.here}")
+            return _refused(flow, ids, f"channels are reduced to one value at {flow.here}")
     ids = first_along(ids, set(range(ids.ndim)) - gone)
     return ids if keepdim else ids[tuple(0 if d in gone else slice(None) for d in range(ids.ndim))]
 

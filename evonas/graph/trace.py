@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -46,23 +47,37 @@ class Traced:
 
 
 class _Tracer(fx.Tracer):
-    """The fx tracer, but an `assert` becomes a node and every node remembers the user's line.
+    """The fx tracer, but an `assert` does not stop it and every node remembers the user's line.
 
     torch's own `record_stack_traces` imports its compilers, which takes longer than everything else here.
     """
 
-    trace_asserts = True
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """An `assert` becomes a node of its own; fx refuses every other use as a truth value."""
+        frame = _user_frame()
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() if frame else ""
+        if line.startswith("assert "):
+            self.create_proxy("call_function", torch._assert, (obj, line), {})
+            return True
+        return super().to_bool(obj)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """A node that knows the innermost line of a `forward` that is not torch's."""
         node = super().create_node(*args, **kwargs)
-        frame = inspect.currentframe()
-        while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _HERE)):
-            frame = frame.f_back
-        if frame is not None and frame.f_code.co_name == "forward":
+        frame = _user_frame()
+        if frame is not None and frame.f_code.co_name != "<module>":
             path, line = frame.f_code.co_filename, frame.f_lineno
             code = linecache.getline(path, line).strip()
-            node.stack_trace = f'File "{path}", line {line}, in forward\n    {code}'
+            node.stack_trace = f'File "{path}", line {line}, in {frame.f_code.co_name}\n    {code}'
         return node
+
+
+def _user_frame() -> FrameType | None:
+    """The innermost frame outside torch and this package."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _HERE)):
+        frame = frame.f_back
+    return frame
 
 
 class _Recorder(fx.Interpreter):
@@ -98,7 +113,8 @@ def as_inputs(example_inputs: Tensor | Sequence[Any]) -> tuple[Any, ...]:
     if isinstance(example_inputs, (tuple, list)):
         return tuple(example_inputs)
     raise InvalidArgument(
-        f"`example_inputs` must be a tensor or a tuple of forward's arguments, got {type(example_inputs).__name__}"
+        "`example_inputs` must be a tensor or a tuple of forward's arguments, "
+        f"got {type(example_inputs).__name__}"
     )
 
 
@@ -114,7 +130,9 @@ def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any]) -> Traced:
     if not isinstance(model, nn.Module):
         raise InvalidArgument(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     if model.training:
-        raise InvalidArgument("`model` is in training mode: call model.eval() first (train() again afterwards)")
+        raise InvalidArgument(
+            "`model` is in training mode: call model.eval() first (train() again afterwards)"
+        )
     lazy = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise InvalidArgument(f"`model` has a lazy parameter `{lazy[0]}`: run the model once before this")
@@ -133,9 +151,13 @@ def retrace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.Graph:
         UntraceableModel: with the line of the user's code that stopped the trace.
     """
     try:
-        return _Tracer().trace(model, _defaults(model, inputs))
+        graph = _Tracer().trace(model, _defaults(model, inputs))
     except Exception as error:  # whatever the user's forward raises when it is handed proxies
         raise UntraceableModel(_explain(model, error)) from error
+    for node in graph.nodes:
+        node.type = None  # an annotation may be a string, which a GraphModule cannot pickle
+    _drop_defaults(graph, len(inputs))
+    return graph
 
 
 def eval_forward(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
@@ -167,6 +189,17 @@ def where(node: fx.Node) -> str:
     return f"`{code}` ({os.path.basename(path)}:{line})" if code else f"`{node.name}` ({path}:{line})"
 
 
+def _drop_defaults(graph: fx.Graph, given: int) -> None:
+    """Remove the arguments that were traced at their defaults, and fx's assertions about them."""
+    extra = [node for node in graph.nodes if node.op == "placeholder"][given:]
+    for node in extra:
+        for user in list(node.users):
+            for check in list(user.users):
+                graph.erase_node(check)
+            graph.erase_node(user)
+        graph.erase_node(node)
+
+
 def _defaults(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any] | None:
     parameters = list(inspect.signature(model.forward).parameters.values())
     named = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -196,7 +229,9 @@ def _explain(model: nn.Module, error: Exception) -> str:
         frame = frame.tb_next
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if "control flow" in text or "iterated" in text or "bool" in text:
-        advice = "branch or loop on module attributes, or use torch.where, so that the path does not depend on data"
+        advice = "branch or loop on attributes, or use torch.where, so that the path does not depend on data"
     else:
-        advice = "write it with torch operations on tensors, or put it into a function marked with torch.fx.wrap"
+        advice = (
+            "write it with torch operations on tensors, or put it into a function marked with torch.fx.wrap"
+        )
     return f"torch.fx cannot trace `{type(model).__name__}`: {place} stopped it ({text}); {advice}"

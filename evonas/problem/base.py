@@ -18,6 +18,8 @@ from evonas.space import FloatArray, IntArray, SearchSpace
 if TYPE_CHECKING:
     from torch import nn
 
+    from evonas.graph import Frozen
+
 __all__ = ["Estimate", "Problem"]
 
 
@@ -52,6 +54,11 @@ class Problem(ABC):
     @property
     def chains(self) -> tuple[Chain, ...]:
         """Coupled channels, for a problem about a network; none otherwise."""
+        return ()
+
+    @property
+    def frozen(self) -> tuple[Frozen, ...]:
+        """Sides of layers whose channels cannot change, and why, where that was found out."""
         return ()
 
     @property

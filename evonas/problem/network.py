@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from evonas.formats import Format
 from evonas.objective import Objective
 from evonas.plan import Plans, PlanSpace
 from evonas.problem.base import Estimate, Problem
+from evonas.problem.data import Split
 from evonas.quantize import PostTraining, single_thread
 from evonas.space import FloatArray, IntArray
 from evonas.timing import interleaved, timed_module
@@ -37,17 +37,6 @@ MEASURED = (
     Objective("accuracy", "fraction", maximise=True, bounds=(0.0, 1.0), note="share of correct answers"),
     Objective("loss", "nats", note="mean cross entropy"),
 )
-
-
-@dataclass(frozen=True)
-class Split:
-    """Inputs, shape (n, ...), and class indices, shape (n,)."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
 
 
 class NetworkProblem(Problem):

@@ -151,14 +151,25 @@ class GroupedConv(nn.Module):
 class Flatten2d(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(
-            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 10), nn.Tanh(), nn.Linear(10, 3)
+            nn.Conv2d(3, 6, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(54, 10),
+            nn.Tanh(),
+            nn.Linear(10, 3),
         )
 
 
 class Flatten1d(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(
-            nn.Conv1d(2, 6, 3, padding=1), nn.BatchNorm1d(6), nn.ReLU(), nn.Flatten(), nn.Linear(60, 8), nn.Linear(8, 3)
+            nn.Conv1d(2, 6, 3, padding=1),
+            nn.BatchNorm1d(6),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(60, 8),
+            nn.Linear(8, 3),
         )
 
 
@@ -256,7 +267,9 @@ class PixelShuffleOut(nn.Sequential):
     """Super resolution: the shuffle makes the output, nothing before it can change."""
 
     def __init__(self) -> None:
-        super().__init__(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2))
+        super().__init__(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2)
+        )
 
 
 class GroupNormNet(nn.Sequential):
@@ -264,8 +277,8 @@ class GroupNormNet(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__(
-            nn.Conv2d(3, 12, 1), nn.GroupNorm(2, 12), nn.ReLU(), nn.Conv2d(12, 16, 1), nn.GroupNorm(8, 16), nn.GELU(),
-            nn.Conv2d(16, 6, 1), nn.GroupNorm(1, 6), nn.Conv2d(6, 3, 1),
+            nn.Conv2d(3, 12, 1), nn.GroupNorm(2, 12), nn.ReLU(), nn.Conv2d(12, 16, 1), nn.GroupNorm(8, 16),
+            nn.GELU(), nn.Conv2d(16, 6, 1), nn.GroupNorm(1, 6), nn.Conv2d(6, 3, 1),
         )  # fmt: skip
 
 
@@ -388,7 +401,9 @@ class MeanSpatial(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
-        return self.c(torch.cat([x.mean(dim=[2, 3]), x.amax((-1, -2))], dim=1)) + self.b(x.mean((2, 3)))[:, :3]
+        return (
+            self.c(torch.cat([x.mean(dim=[2, 3]), x.amax((-1, -2))], dim=1)) + self.b(x.mean((2, 3)))[:, :3]
+        )
 
 
 class MultiheadModule(nn.Module):
@@ -564,7 +579,7 @@ class OuterProduct(nn.Module):
         return self.d(torch.relu(self.c(outer.flatten(1))))
 
 
-class VocabularyIndex(nn.Module):
+class IndexPicks(nn.Module):
     """Channels picked by an index tensor."""
 
     def __init__(self) -> None:
@@ -614,7 +629,7 @@ class WindowBias(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
-        b, n, c = x.shape
+        b, n, _ = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, 4).permute(2, 0, 3, 1, 4).unbind(0)
         scores = torch.einsum("bhid,bhjd->bhij", q, k) * 0.5
         bias = self.table[self.index.view(-1)].view(7, 7, -1).permute(2, 0, 1)
@@ -648,14 +663,41 @@ class RmsNormGated(nn.Module):
         return self.head(x + self.down(F.silu(self.gate(y)) * self.up(y)))
 
 
+class Asserted(nn.Module):
+    """A size written into an assertion, and one in arithmetic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        assert x.shape[1] == 8
+        return self.b(x) / x.shape[1]
+
+
+class Permuted(nn.Module):
+    """Channels permuted by an index that the model holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(6, 4), nn.Linear(4, 3)
+        self.register_buffer("order", torch.tensor([3, 1, 5, 0, 2, 4]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.relu(self.b(self.a(x)[:, self.order])))
+
+
 SMALL.update(
     {
         "outer_product": (OuterProduct, flat(5)),
-        "vocabulary_index": (VocabularyIndex, flat(5)),
+        "index_picks": (IndexPicks, flat(5)),
         "weight_norm": (WeightNorm, flat(5)),
         "unknown_op": (UnknownOp, tokens()),
         "window_bias": (WindowBias, tokens()),
         "normalised": (NormalisedCosine, flat(5)),
         "rms_norm": (RmsNormGated, tokens()),
+        "asserted": (Asserted, image()),
+        "permuted": (Permuted, flat(5)),
     }
 )

@@ -138,7 +138,7 @@ def _frozen_reasons(name: str) -> str:
         ("one_channel", "it has a single channel"),
         ("mixer", "it mixes positions, not channels"),
         ("outer_product", "outer product"),
-        ("vocabulary_index", "picked by an index tensor"),
+        ("index_picks", "picked by an index tensor"),
         ("shufflenet_v1", "grouped layers around it tie all its channels into one"),
         ("mlp", "it is coupled to the input `input` of the model"),
         ("mlp", "it is an output of the model"),
@@ -170,12 +170,16 @@ SIDES: dict[str, Callable[[Chains], bool]] = {
     "flatten_2d": lambda c: c["chain0"].channels == 6 and c["chain0"].followers == ("4",),
     "attention": lambda c: (c["chain1"].granularity, c["chain1"].step, c["chain1"].units) == ("heads", 4, 3),
     "depthwise_multiplier": lambda c: c["chain0"].channels == 6,
-    "grouped_conv": lambda c: [(k.granularity, k.step) for k in c.values()]
-    == [("group width", 3), ("group width", 3), ("groups", 2)],
+    "grouped_conv": lambda c: (
+        [(k.granularity, k.step) for k in c.values()]
+        == [("group width", 3), ("group width", 3), ("groups", 2)]
+    ),
     "resnext": lambda c: (c["chain1"].granularity, c["chain1"].step) == ("groups", 2),
     "densenet": lambda c: len(c) == 10,
     "mobilenet_v2": lambda c: len(c) == 8,
-    "vit": lambda c: [k.granularity for k in c.values()] == ["channels", "heads", "channels", "heads", "channels"],
+    "vit": lambda c: (
+        [k.granularity for k in c.values()] == ["channels", "heads", "channels", "heads", "channels"]
+    ),
 }
 
 

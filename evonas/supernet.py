@@ -1,0 +1,164 @@
+"""A slimmable network: one set of weights that holds every smaller channel configuration as a slice.
+
+Trained with the sandwich rule and in-place distillation over the chains (Yu et al. 2019, arXiv:1812.08928; Yu and Huang
+2019, arXiv:1903.05134): each step trains the largest network on the labels, and the smallest and some random ones on
+what the largest says.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evonas.errors import InvalidArgument
+from evonas.graph import Chains, resize
+from evonas.quantize import single_thread
+from evonas.training import Recipe, batches, make_optimiser, random_state
+
+__all__ = ["Slice", "Supernet"]
+
+_RANDOM = 2  # random networks a step, besides the largest and the smallest
+_POOL = 48  # random networks that the steps draw from: slicing is not free
+
+Channels = Mapping[str, int]
+
+
+class Slice:
+    """One channel configuration: a module of that size, and where in the supernet each of its elements is.
+
+    Args:
+        module: in the slice's shapes; its values are overwritten.
+        places: name of each parameter and buffer -> flat index into the supernet's tensor, in the slice's shape.
+    """
+
+    def __init__(self, module: nn.Module, places: Mapping[str, Tensor]) -> None:
+        self.module = module
+        self.places = dict(places)
+
+    def parameters(self, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The slice of the supernet's parameters `full`; gradients flow back."""
+        return {name: full[name].reshape(-1)[place] for name, place in self.places.items() if name in full}
+
+    def run(self, full: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Logits (n, classes) of the slice for `inputs` (n, ...)."""
+        logits: Tensor = torch.func.functional_call(self.module, self.parameters(full), (inputs,))
+        return logits
+
+
+class Supernet:
+    """A model whose every smaller channel configuration is a slice of it: its first channels.
+
+    Args:
+        model: the largest network, with the weights to start from; copied.
+        chains: of `find_chains` on it.
+    """
+
+    def __init__(self, model: nn.Module, chains: Chains) -> None:
+        self.model = copy.deepcopy(model)
+        self.chains = chains
+
+    def train(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        choices: Mapping[str, Sequence[int]],
+        epochs: int,
+        seed: int,
+        recipe: Recipe,
+    ) -> None:
+        """Train in place with the sandwich rule.
+
+        Args:
+            inputs: shape (n, ...).
+            targets: class indices, shape (n,).
+            choices: channel counts of every chain that varies, none above the model's.
+            epochs: passes over the data.
+            seed: of the shuffling, of dropout, and of the random networks.
+            recipe: learning rate, batch, weight decay.
+        """
+        rng = np.random.default_rng(seed)
+        smallest = self.cut({name: min(counts) for name, counts in choices.items()})
+        pool = [self.cut(_spread(choices, rng)) for _ in range(_POOL)]
+        optimiser, schedule = make_optimiser(self.model, recipe, epochs * -(-len(inputs) // recipe.batch))
+        full = dict(self.model.named_parameters())
+        self.model.train()
+        with single_thread(), random_state(seed, inputs.device):
+            for rows in batches(len(inputs), recipe.batch, epochs, seed):
+                optimiser.zero_grad()
+                logits = self.model(inputs[rows])
+                torch.autograd.backward(nn.functional.cross_entropy(logits, targets[rows]))
+                teacher = logits.detach().softmax(1)
+                for number in rng.choice(len(pool), _RANDOM, replace=False):
+                    _distil(pool[number], full, inputs[rows], teacher)
+                _distil(smallest, full, inputs[rows], teacher)
+                optimiser.step()
+                schedule.step()
+        self.model.eval()
+
+    def cut(self, channels: Channels) -> Slice:
+        """The slice with `channels` in the named chains, in training mode.
+
+        Raises:
+            InvalidArgument: a count above the model's.
+        """
+        for name, count in channels.items():
+            if count > self.chains[name].channels:
+                raise InvalidArgument(
+                    f"`{name}` has {self.chains[name].channels} channels in the supernet, {count} do not fit"
+                )
+        marked = _numbered(self.model)
+        sized = resize(marked, channels, chains=self.chains, importance=_first)
+        states = {**dict(sized.named_parameters()), **dict(sized.named_buffers())}
+        places = {name: value.detach().round().long() for name, value in states.items() if value.is_floating_point()}
+        device = next(self.model.parameters()).device
+        return Slice(sized.float().to(device).train(), {name: place.to(device) for name, place in places.items()})
+
+    def network(self, channels: Channels) -> nn.Module:
+        """A stand-alone module with `channels` in the named chains and the supernet's weights, in evaluation mode.
+
+        The statistics of its batch norms are those of the largest network: recalibrate them.
+        """
+        part = self.cut(channels)
+        full = self.model.state_dict()
+        state = part.module.state_dict()
+        values = {
+            name: full[name].reshape(-1)[part.places[name]] if name in part.places else full[name] for name in state
+        }
+        part.module.load_state_dict(values)
+        return part.module.eval()
+
+
+def _distil(part: Slice, full: Mapping[str, Tensor], inputs: Tensor, teacher: Tensor) -> None:
+    """Add the gradients of a slice's cross entropy with what the largest network said."""
+    torch.autograd.backward(nn.functional.cross_entropy(part.run(full, inputs), teacher))
+
+
+def _spread(choices: Mapping[str, Sequence[int]], rng: np.random.Generator) -> dict[str, int]:
+    """Counts spread over the range of sizes: each chain near a common level, drawn first."""
+    level = rng.random()
+    picked = {}
+    for name, counts in choices.items():
+        ordered = sorted(counts)
+        place = np.clip(level + rng.normal(0.0, 0.25), 0.0, 1.0)
+        picked[name] = ordered[round(place * (len(ordered) - 1))]
+    return picked
+
+
+def _numbered(model: nn.Module) -> nn.Module:
+    """A copy in double precision in which every element holds its own flat index."""
+    marked = copy.deepcopy(model).double().cpu()
+    with torch.no_grad():
+        for value in [*marked.parameters(), *marked.buffers()]:
+            if value.is_floating_point():
+                value.copy_(torch.arange(value.numel(), dtype=torch.float64).reshape(value.shape))
+    return marked
+
+
+def _first(weight: Tensor, dim: int) -> Tensor:
+    """Importance by position: the first channels are kept, so that slices nest."""
+    return -torch.arange(weight.shape[dim], dtype=torch.float64)
