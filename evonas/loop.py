@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -164,7 +165,8 @@ def _run(
         started(task)
     sampler = make_sampler(config["sampler"], task, config["seed"])
     archive = Archive(task)
-    budget, replay, ended = config["budget"], list(recorded), "budget"
+    budget = max(1, config["budget"] - math.ceil(sampler.charge))
+    replay, ended = list(recorded), "budget"
     with Progress(budget, progress) as shown:
         while ended == "budget" and archive.spent < budget:
             genomes = sampler.ask(min(_ASKED, budget - archive.spent))

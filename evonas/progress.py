@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from evonas.errors import unknown_name
 from evonas.pareto import Archive
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "counting"]
 
 _LINES = 10  # plain lines over a whole run
 _REFRESH = 0.25  # seconds between two updates of the bar
@@ -88,3 +90,27 @@ class Progress:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+@contextlib.contextmanager
+def counting(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields what to call with (done, total): a bar if stderr is a terminal, a plain line every tenth elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+        return
+    shown = 0
+
+    def told(done: int, total: int) -> None:
+        nonlocal shown
+        if total and done * _LINES // total > shown:
+            shown = done * _LINES // total
+            print(f"{title}: {done:,}/{total:,}", file=sys.stderr, flush=True)
+
+    yield told

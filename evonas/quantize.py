@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,19 @@ from evonas.formats import Format
 from evonas.formats.blocks import Blocked
 from evonas.plan import LayerPlan, Plan
 
-__all__ = ["PostTraining", "Quantizer", "single_thread"]
+__all__ = ["Memo", "PostTraining", "Quantizer", "single_thread"]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A node's last value, and what it was made from: the layer's plan and the versions of its inputs."""
+
+    made_from: tuple[Any, ...]
+    version: int
+    value: Any
+
+
+Memo = dict[torch.fx.Node, _Kept]
 
 
 @contextmanager
@@ -81,11 +93,18 @@ class PostTraining:
         self._formats: dict[tuple[str, Format], Format] = {}
         self._tensors: dict[tuple[str, Format], Tensor] = {}
 
-    def forward(self, plan: Plan, inputs: Tensor) -> Tensor:
-        """What the model under `plan` returns for `inputs`, shape (n, ...)."""
+    def forward(self, plan: Plan, inputs: Tensor, memo: Memo | None = None) -> Tensor:
+        """What the model under `plan` returns for `inputs`, shape (n, ...).
+
+        Args:
+            plan: formats and channels of every layer.
+            inputs: shape (n, ...).
+            memo: an empty dictionary, handed to consecutive calls with these same `inputs`: what a plan shares with
+                the one before it, from the input on, is then not computed again. The result is the same bit for bit.
+        """
         layers = {layer.layer.name: layer for layer in self.concrete(plan).layers}
         with torch.no_grad():
-            output: Tensor = _Runner(self, layers).run(inputs)
+            output: Tensor = _Runner(self, layers, memo).run(inputs)
         return output
 
     def module(self, plan: Plan) -> torch.fx.GraphModule:
@@ -160,10 +179,22 @@ class _Recorder(torch.fx.Interpreter):
 class _Runner(torch.fx.Interpreter):
     """Runs the graph with the weights and data formats that a plan names."""
 
-    def __init__(self, quantized: PostTraining, layers: Mapping[str, LayerPlan]) -> None:
+    def __init__(self, quantized: PostTraining, layers: Mapping[str, LayerPlan], memo: Memo | None = None) -> None:
         super().__init__(quantized.graph)
         self._quantized = quantized
         self._layers = layers
+        self._memo = memo
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        if self._memo is None:
+            return super().run_node(n)
+        layer = self._layers.get(str(n.target)) if n.op == "call_module" else None
+        made_from = (layer, *(self._memo[source].version for source in n.all_input_nodes))
+        kept = self._memo.get(n)
+        if kept is None or kept.made_from != made_from:
+            value = super().run_node(n)  # a new version makes every node that reads this one new as well
+            kept = self._memo[n] = _Kept(made_from, 0 if kept is None else kept.version + 1, value)
+        return kept.value
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         layer = self._layers.get(str(target))

@@ -37,12 +37,14 @@ class Gene:
         choices: the values, in order; any hashable values.
         labels: how the choices are shown; `str` of each when not given.
         group: genes of one group (a layer) may be swapped together by crossover; the name when not given.
+        ordered: False for categories, whose neighbours in the list are no nearer than the rest.
     """
 
     name: str
     choices: tuple[Any, ...]
     labels: tuple[str, ...] = ()
     group: str = ""
+    ordered: bool = True
 
     def __post_init__(self) -> None:
         if not self.name:

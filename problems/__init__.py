@@ -13,6 +13,7 @@ from typing import Any
 
 from evonas.errors import EvonasError, InvalidArgument, unknown_name
 from evonas.problem.base import Problem
+from evonas.problem.table import SUFFIXES, TableProblem
 
 __all__ = ["PROBLEMS", "factory", "load", "parse_options"]
 
@@ -25,6 +26,14 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "jsc-toy": ("evonas.problems.jsc", "jsc_toy"),
     "jsc-s": ("evonas.problems.jsc", "jsc_s"),
     "jsc-lab": ("evonas.problems.jsc", "jsc_lab"),
+    "synthetic-40": ("evonas.problems.synthetic", "synthetic"),
+    "nasbench201-cifar10": ("evonas.problems.hpo_bench", "nasbench201_cifar10"),
+    "nasbench201-cifar100": ("evonas.problems.hpo_bench", "nasbench201_cifar100"),
+    "nasbench201-imagenet": ("evonas.problems.hpo_bench", "nasbench201_imagenet"),
+    "hpolib-naval": ("evonas.problems.hpo_bench", "hpolib_naval"),
+    "hpolib-parkinsons": ("evonas.problems.hpo_bench", "hpolib_parkinsons"),
+    "hpolib-protein": ("evonas.problems.hpo_bench", "hpolib_protein"),
+    "hpolib-slice": ("evonas.problems.hpo_bench", "hpolib_slice"),
 }
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -44,7 +53,7 @@ def factory(name: str) -> Callable[..., Problem]:
 
 
 def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
-    """A shipped problem by name, or one from a user's file as `path/to/file.py:variable`.
+    """A shipped problem by name, a table by its file (.csv, .parquet, .npz), or `path/to/file.py:variable`.
 
     The variable may be a `Problem`, or a function without arguments (or with `options`) that returns one.
 
@@ -52,6 +61,8 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
         UnknownName: no such problem, or no such variable in the file.
         InvalidArgument: the file cannot be imported, or the options do not fit.
     """
+    if Path(spec).suffix in SUFFIXES:
+        return TableProblem.read(spec, **(options or {}))
     path, colon, variable = spec.rpartition(":")
     found: Any = _from_file(Path(path), variable) if colon and path.endswith(".py") else factory(spec)
     if isinstance(found, Problem):

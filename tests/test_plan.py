@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from networks import random_plan_space
 from toys import every_genome
 
+from evonas.chains import Chain, Extent
 from evonas.errors import InvalidArgument, UnknownName
 from evonas.formats import Fixed, Float32
 from evonas.plan import Layer, Network, PlanSpace
-from evonas.space import Chain, Extent, Gene
+from evonas.space import Gene
 
-HIDDEN = Chain("hidden", 10, (("a", "out"), ("b", "in")))
+HIDDEN = Chain("hidden", (("a", "out"), ("b", "in")), 10)
 NETWORK = Network(
     (
         Layer("a", "linear", Extent(4), Extent.of(HIDDEN)),

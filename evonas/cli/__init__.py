@@ -1,4 +1,4 @@
-"""The command line: `evonas search | resume | show | plot | problems | space`."""
+"""The command line: `evonas search | resume | show | plot | problems | space | compare | table`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = ["main"]
 def main(args: list[str] | None = None) -> None:
     """Run the command line; errors are one line on stderr and exit code 2."""
     try:
+        from evonas.cli import study  # noqa: F401  # adds its commands
         from evonas.cli.commands import app
 
         code = app(args, standalone_mode=False)

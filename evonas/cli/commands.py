@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evonas.errors import InvalidArgument
+from evonas.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from evonas.evaluate import Task
@@ -51,7 +52,7 @@ Figures = Annotated[bool, typer.Option(help="Draw the figures at the end.")]
 @app.command()
 def search(
     problem: ProblemName,
-    sampler: Annotated[str, typer.Option(help="nsga2, random, or grid (alias brute-force).")] = "nsga2",
+    sampler: Annotated[str, typer.Option(help=f"{', '.join(SAMPLERS)}, or optuna:<Sampler>.")] = "nsga2",
     budget: Annotated[int, typer.Option(help="Distinct evaluations to spend.")] = 400,
     seed: Annotated[int, typer.Option(help="Of the sampler; the same seed gives the same run.")] = 0,
     objectives: Annotated[

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from evonas.graph import Frozen
 
-__all__ = ["Estimate", "Problem"]
+__all__ = ["Estimate", "Problem", "Sensitivities"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,20 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Sensitivities:
+    """How much each choice of each gene hurts when all other genes are at their highest choice.
+
+    Args:
+        values: larger is worse, shape (n_genes, most choices of any gene); NaN where a gene has no such choice, and
+            over the whole row of a gene whose sensitivity is not known.
+        cost: of measuring them, in full evaluations.
+    """
+
+    values: FloatArray
+    cost: float
 
 
 class Problem(ABC):
@@ -93,6 +107,20 @@ class Problem(ABC):
         Must not depend on what was evaluated before, nor on the other genomes of the call. May raise: the
         genome is then recorded as failed, with the text.
         """
+
+    def true_values(self, genomes: IntArray, objectives: Sequence[Objective]) -> FloatArray:
+        """What samplers are compared by, minimised, shape (n, len(objectives)), for evaluated genomes (n, n_genes).
+
+        NaN where nothing better than the evaluation is known, which is the rule. Samplers never see it.
+        """
+        return np.full((len(genomes), len(objectives)), np.nan)
+
+    def sensitivities(self) -> Sensitivities | None:
+        """How much each gene matters, where that can be had for far less than evaluations; None where it cannot.
+
+        The same every time it is asked.
+        """
+        return None
 
     def test(self, genome: IntArray) -> dict[str, Estimate]:
         """Measured objectives on data that the search never sees; empty where there is none."""

@@ -18,9 +18,9 @@ from evonas.chains import Chain
 from evonas.formats import Format
 from evonas.objective import Objective
 from evonas.plan import Plans, PlanSpace
-from evonas.problem.base import Estimate, Problem
+from evonas.problem.base import Estimate, Problem, Sensitivities
 from evonas.problem.data import Split
-from evonas.quantize import PostTraining, single_thread
+from evonas.quantize import Memo, PostTraining, single_thread
 from evonas.space import FloatArray, IntArray
 from evonas.timing import interleaved, timed_module
 from evonas.training import WeightStore
@@ -31,6 +31,7 @@ CHUNK = 16_384  # genomes whose costs are computed at once, which bounds memory
 _CALIBRATION = 256  # training samples from which formats are calibrated
 _SPEC_SHOWN = 24  # characters of a spec in a table
 _ROUNDS = 30  # of a latency measurement
+_SENSITIVITY_SAMPLES = 64  # training samples on which sensitivities are measured
 _KEPT_NETWORKS = 64  # channel configurations whose trained networks stay in memory
 
 MEASURED = (
@@ -115,11 +116,18 @@ class NetworkProblem(Problem):
         return self._networks[key]
 
     def evaluate(self, genomes: IntArray) -> list[dict[str, float]]:
-        """Accuracy and loss on the validation split, for genomes (n, n_genes)."""
-        from torchmetrics.functional.classification import multiclass_accuracy
+        """Accuracy and loss on the validation split, for genomes (n, n_genes).
 
+        They are walked in lexicographic order, so that what neighbours share from the input on is computed once.
+        """
+        scores: list[dict[str, float]] = [{}] * len(genomes)
+        memos: dict[PostTraining, Memo] = {}
         with single_thread():
-            return [self._scores(genome, multiclass_accuracy) | self._timing(genome) for genome in genomes]
+            for row in np.lexsort(genomes.T[::-1]):
+                memo = memos.setdefault(self.network(genomes[row]), {})
+                logits = self.logits(genomes[row], self.validation.inputs, memo)
+                scores[row] = self._scores(logits) | self._timing(genomes[row])
+        return scores
 
     def _timing(self, genome: IntArray) -> dict[str, float]:
         """Measured latency and its quartiles in µs a sample; nothing where latency is modelled.
@@ -138,23 +146,62 @@ class NetworkProblem(Problem):
         names = {"latency_q1": timing.q1, "latency": timing.median, "latency_q3": timing.q3}
         return {name: 1e6 * seconds / batch for name, seconds in names.items()}
 
-    def _scores(self, genome: IntArray, multiclass_accuracy: Callable[..., Tensor]) -> dict[str, float]:
-        logits, targets = self.logits(genome, self.validation.inputs), self.validation.targets
+    def _scores(self, logits: Tensor) -> dict[str, float]:
+        from torchmetrics.functional.classification import multiclass_accuracy
+
+        targets = self.validation.targets
         accuracy = multiclass_accuracy(logits, targets, num_classes=self.classes, average="micro", validate_args=False)
         return {"accuracy": float(accuracy), "loss": float(nn.functional.cross_entropy(logits, targets))}
 
-    def logits(self, genome: IntArray, inputs: Tensor) -> Tensor:
+    def logits(self, genome: IntArray, inputs: Tensor, memo: Memo | None = None) -> Tensor:
         """What the network of `genome` (n_genes,) returns for `inputs` (n, ...): logits (n, classes).
+
+        `memo` is as in `PostTraining.forward`, for consecutive genomes of one network.
 
         Raises:
             FloatingPointError: an output is not finite.
         """
         network = self.network(genome)
         with single_thread():
-            logits = network.forward(self.plan_space.plan(genome), inputs)
+            logits = network.forward(self.plan_space.plan(genome), inputs, memo)
         if not bool(torch.isfinite(logits).all()):
             raise FloatingPointError("the network's output is not finite")
         return logits
+
+    def sensitivities(self) -> Sensitivities:
+        """KL divergence of the output from the float network's, one format at a time below its highest choice.
+
+        In nats, the mean over the first training samples (cf. Cai et al. 2020, arXiv:2001.00281,
+        section 3.2). Channels keep their original counts, and genes that drive them have none.
+        """
+        base = self.space.n_choices - 1
+        formats = [i for i, gene in enumerate(self.space.genes) if isinstance(gene.choices[0], Format)]
+        for i, gene in enumerate(self.space.genes):
+            if i not in formats:
+                base[i] = min(range(len(gene.choices)), key=lambda c, g=gene: abs(float(g.choices[c]) - 1.0))  # type: ignore[misc]
+        tried = np.array([[i, c] for i in formats for c in range(self.space.n_choices[i] - 1)]).reshape(-1, 2)
+        genomes = np.repeat(base[None], len(tried) + 1, axis=0)
+        genomes[np.arange(len(tried)), tried[:, 0]] = tried[:, 1]
+        divergence = self._divergence(genomes)
+        values = np.full((len(self.space), int(self.space.n_choices.max())), np.nan)
+        values[formats, self.space.n_choices[formats] - 1] = divergence[-1]
+        values[tried[:, 0], tried[:, 1]] = divergence[:-1]
+        samples = min(_SENSITIVITY_SAMPLES, len(self.train_split))
+        return Sensitivities(values, (len(genomes) + 1) * samples / len(self.validation))
+
+    def _divergence(self, genomes: IntArray) -> FloatArray:
+        """Mean KL divergence from the float network, shape (n,), for genomes (n, n_genes) of one network."""
+        inputs, memo = self.train_split.inputs[:_SENSITIVITY_SAMPLES], Memo()
+        network = self.network(genomes[0])
+        with torch.no_grad(), single_thread():
+            reference = network.graph(inputs).log_softmax(1)
+            found = [
+                nn.functional.kl_div(
+                    self.logits(genome, inputs, memo).log_softmax(1), reference, log_target=True, reduction="batchmean"
+                )
+                for genome in genomes
+            ]
+        return np.array([float(value) for value in found])
 
     def test(self, genome: IntArray) -> dict[str, Estimate]:
         """Accuracy on the test split, with its Wilson interval."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evonas.errors import unknown_name
 
@@ -11,15 +11,21 @@ if TYPE_CHECKING:
     from evonas.evaluate import Task
     from evonas.samplers.base import Sampler
 
-__all__ = ["ALIASES", "SAMPLERS", "make_sampler", "sampler_name"]
+__all__ = ["ALIASES", "OPTUNA", "SAMPLERS", "make_sampler", "sampler_name"]
 
-# name -> (module, class); modules are imported when used, since pymoo takes a while
+# name -> (module, class); modules are imported when used, since pymoo and Optuna take a while
 SAMPLERS: dict[str, tuple[str, str]] = {
     "nsga2": ("evonas.samplers.nsga2", "Nsga2Sampler"),
+    "nsga3": ("evonas.samplers.nsga3", "Nsga3Sampler"),
+    "sa-nsga2": ("evonas.samplers.surrogate", "SurrogateSampler"),
+    "tpe": ("evonas.samplers.optuna", "TpeSampler"),
+    "local": ("evonas.samplers.local", "LocalSampler"),
+    "greedy": ("evonas.samplers.local", "GreedySampler"),
     "random": ("evonas.samplers.random", "RandomSampler"),
     "grid": ("evonas.samplers.grid", "GridSampler"),
 }
 ALIASES = {"brute-force": "grid"}
+OPTUNA = "optuna:"  # followed by the name of any of Optuna's samplers
 
 
 def sampler_name(name: str) -> str:
@@ -29,13 +35,23 @@ def sampler_name(name: str) -> str:
         UnknownName: there is none; the message lists those there are.
     """
     canonical = ALIASES.get(name, name)
-    if canonical not in SAMPLERS:
-        raise unknown_name("sampler", name, [*SAMPLERS, *ALIASES])
+    if canonical.startswith(OPTUNA):
+        from evonas.samplers.optuna import optuna_samplers
+
+        if canonical.removeprefix(OPTUNA) not in optuna_samplers():
+            raise unknown_name("sampler", name, [OPTUNA + known for known in optuna_samplers()])
+    elif canonical not in SAMPLERS:
+        raise unknown_name("sampler", name, [*SAMPLERS, *ALIASES, OPTUNA + "<Sampler>"])
     return canonical
 
 
-def make_sampler(name: str, task: Task, seed: int) -> Sampler:
-    """The sampler of that name for a task, seeded."""
-    module, cls = SAMPLERS[sampler_name(name)]
-    sampler: Sampler = getattr(import_module(module), cls)(task, seed)
+def make_sampler(name: str, task: Task, seed: int, **options: Any) -> Sampler:
+    """The sampler of that name for a task, seeded; `options` are keyword arguments of its class."""
+    canonical = sampler_name(name)
+    if canonical.startswith(OPTUNA):
+        module, cls = "evonas.samplers.optuna", "OptunaSampler"
+        options = {"name": canonical.removeprefix(OPTUNA), **options}
+    else:
+        module, cls = SAMPLERS[canonical]
+    sampler: Sampler = getattr(import_module(module), cls)(task, seed, **options)
     return sampler

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from evonas.evaluate import Evaluation, Task
+from evonas.operators.sampling import distinct
+from evonas.samplers.repairing import budget_repair
 from evonas.space import IntArray
 
 __all__ = ["Sampler"]
@@ -22,7 +24,13 @@ class Sampler(ABC):
     Args:
         task: what is searched.
         seed: of every random choice the sampler makes.
+
+    Attributes:
+        charge: what the sampler spent besides evaluations, such as a problem's sensitivities, in evaluations. It
+            counts against the budget, rounded up.
     """
+
+    charge: float = 0.0
 
     def __init__(self, task: Task, seed: int) -> None:
         self.task = task
@@ -30,6 +38,7 @@ class Sampler(ABC):
         self.rng = np.random.default_rng(seed)
         self.proposed: set[bytes] = set()
         self._queue: list[IntArray] = []
+        self._repair: Callable[[IntArray], IntArray] | None = None
 
     def ask(self, n: int) -> IntArray:
         """Up to `n` new genomes, shape (m, n_genes).
@@ -42,6 +51,21 @@ class Sampler(ABC):
             self._queue = list(block)
         asked, self._queue = self._queue[:n], self._queue[n:]
         return np.array(asked, dtype=np.int64).reshape(len(asked), len(self.space))
+
+    def begin_with(self, genomes: IntArray) -> None:
+        """Propose distinct genomes (n, n_genes) first, in place of the sampler's own start; before it is asked."""
+        self._queue = list(genomes)
+        self.proposed.update(self.space.keys(genomes))
+
+    def _random_genomes(self, n: int, beside: Iterable[bytes] = ()) -> IntArray:
+        """Up to `n` random feasible genomes that were not proposed and are not `beside` (keys), shape (m, n_genes).
+
+        Where drawing does not hit the feasible ones, random genomes are repaired.
+        """
+        if self._repair is None and self.task.exact_constraints:
+            self._repair = budget_repair(self.task, ball=1).repaired
+        seen = self.proposed.union(beside)
+        return distinct(self.space, n, self.rng, seen=seen, feasible=self.task.feasible, repair=self._repair)
 
     @abstractmethod
     def _next_block(self) -> IntArray:

@@ -25,7 +25,8 @@ class GridSampler(Sampler):
             stop = min(self._next + _BLOCK, self.space.size)
             genomes = self._decode(self._next, stop)
             self._next = stop
-            genomes = genomes[self.task.feasible(genomes)]
+            fresh = np.array([key not in self.proposed for key in self.space.keys(genomes)], dtype=np.bool_)
+            genomes = genomes[fresh & self.task.feasible(genomes)]
             if len(genomes):
                 return genomes
         return np.zeros((0, len(self.space)), dtype=np.int64)

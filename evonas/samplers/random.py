@@ -26,7 +26,8 @@ class RandomSampler(Sampler):
         super().__init__(task, seed)
         self._order: IntArray | None = None
         self._next = 0
-        self._repair = budget_repair(task, ball=1).repaired if task.exact_constraints else None
+        if task.exact_constraints:
+            self._repair = budget_repair(task, ball=1).repaired
         if self.space.size <= _SHUFFLED:
             self._order = self.rng.permutation(self.space.size)
 
@@ -38,7 +39,8 @@ class RandomSampler(Sampler):
         while self._next < len(self._order):
             genomes = self.space.unrank(self._order[self._next : self._next + _BLOCK])
             self._next += _BLOCK
-            genomes = genomes[self.task.feasible(genomes)]
+            fresh = np.array([key not in self.proposed for key in self.space.keys(genomes)], dtype=np.bool_)
+            genomes = genomes[fresh & self.task.feasible(genomes)]
             if len(genomes):
                 return genomes
         return np.zeros((0, len(self.space)), dtype=np.int64)

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import random_plan_space
 
+from evonas.chains import Extent
 from evonas.costs import Device, device_names, latency, layer_latency, load_device
 from evonas.errors import InvalidArgument, UnknownName
 from evonas.formats import Fixed
 from evonas.plan import Layer, Network, PlanSpace
-from evonas.space import Extent, Gene
+from evonas.space import Gene
 
 GOOD = "memory_bandwidth = 1e9\nlayer_overhead = 1e-6\n[mac_per_second]\n8 = 2e9\n32 = 1e9\n"
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from evonas import FunctionProblem, Objective, costs, search
+from evonas.chains import Chain, Extent
 from evonas.evaluate import Task, evaluate
 from evonas.formats import Fixed
 from evonas.objective import Constraint
@@ -15,7 +16,7 @@ from evonas.pareto import Archive
 from evonas.plan import Layer, Network, PlanSpace
 from evonas.problem.base import Estimate, Problem
 from evonas.result import Result
-from evonas.space import Chain, Extent, FloatArray, Gene, IntArray
+from evonas.space import FloatArray, Gene, IntArray
 
 CHOICES = {"a": list(range(10)), "b": list(range(20)), "c": list(range(6))}
 LONG = "an objective with a name of many words and $signs$ & <tags>"

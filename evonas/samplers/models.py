@@ -1,0 +1,178 @@
+"""Surrogates of one measured objective: a Gaussian process while that is affordable, ridge and trees beyond."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from evonas.samplers.features import Features
+from evonas.samplers.gaussian_process import GaussianProcess, Hyperparameters, fit, standardisation
+from evonas.samplers.improvement import LogNormal, Marginal, Normal
+from evonas.space import FloatArray, IntArray
+
+__all__ = ["GpModel", "Kind", "Model", "Scale", "TreeModel", "make_model"]
+
+Kind = Literal["auto", "gp", "trees"]
+
+_GP_POINTS = 500  # beyond, `auto` takes trees
+_FIT_POINTS = 250  # hyperparameters are fitted to at most so many
+_EVERY_STEP = 60  # up to here hyperparameters are fitted at every step,
+_GROWTH = 1.04  # beyond, when the data has grown by this factor
+_ROOMS = (1.0, 2.0, 4.0)  # below the smallest value, in units of the median's distance from it
+_TREES = 100
+_LEAF = 2  # samples at least in a leaf
+
+
+class Scale:
+    """The scale on which an objective is modelled: as it is, or the logarithm of what it exceeds some shift by.
+
+    The shift lies below the smallest value seen, by one of a few multiples of the distance from there to the median;
+    the one under which the values look most normal is taken (profile likelihood of Box and Cox 1964, section 3, for
+    their shifted logarithm). A long tail of bad values then does not drown the differences between good ones.
+
+    Args:
+        values: to be minimised, shape (n,).
+    """
+
+    def __init__(self, values: FloatArray) -> None:
+        best, middle = float(values.min()), float(np.median(values))
+        self.shift = 0.0
+        self.logarithmic = False
+        score = -len(values) * np.log(max(float(values.std()), 1e-300))
+        for room in _ROOMS if middle > best else ():
+            shifted = np.log(values - best + room * (middle - best))
+            trial = -len(values) * np.log(max(float(shifted.std()), 1e-300)) - float(shifted.sum())
+            if trial > score:
+                score, self.shift, self.logarithmic = trial, best - room * (middle - best), True
+
+    def apply(self, values: FloatArray) -> FloatArray:
+        """`values` as the model sees them."""
+        return np.log(values - self.shift) if self.logarithmic else values
+
+    def marginal(self, mean: FloatArray, deviation: FloatArray) -> Marginal:
+        """The distribution of an objective whose model says `mean` and `deviation`, each (n,)."""
+        deviation = np.maximum(deviation, 1e-9)
+        return LogNormal(mean, deviation, self.shift) if self.logarithmic else Normal(mean, deviation)
+
+
+class Model(ABC):
+    """Learns one objective from genomes; predicts its distribution for others.
+
+    Args:
+        features: of the genomes.
+    """
+
+    def __init__(self, features: Features) -> None:
+        self.features = features
+        self.scale = Scale(np.ones(1))
+
+    @abstractmethod
+    def fit(self, genomes: IntArray, values: FloatArray, rng: np.random.Generator) -> None:
+        """Learn from genomes (n, n_genes) and values to be minimised (n,)."""
+
+    @abstractmethod
+    def believe(self, genomes: IntArray) -> None:
+        """Take what is predicted for genomes (n, n_genes) for true, until the next `fit`."""
+
+    @abstractmethod
+    def predict(self, genomes: IntArray) -> Marginal:
+        """The distribution of the objective, noise left out, at genomes (m, n_genes)."""
+
+
+class GpModel(Model):
+    """A Gaussian process; hyperparameters are fitted again as the data grows."""
+
+    def __init__(self, features: Features) -> None:
+        super().__init__(features)
+        self._hyperparameters: Hyperparameters | None = None
+        self._fitted = 0
+
+    def fit(self, genomes: IntArray, values: FloatArray, rng: np.random.Generator) -> None:
+        self.scale = Scale(values)
+        stationary, linear = self.features.stationary(genomes), self.features.linear(genomes)
+        targets = self.scale.apply(values)
+        due = len(genomes) <= _EVERY_STEP or len(genomes) >= _GROWTH * self._fitted
+        if due or self._hyperparameters is None:
+            rows = np.arange(len(genomes))
+            if len(rows) > _FIT_POINTS:
+                rows = np.sort(rng.choice(rows, _FIT_POINTS, replace=False))
+            self._hyperparameters = fit(
+                stationary[rows], linear[rows], targets[rows], self.features.owners, start=self._hyperparameters
+            )
+            self._fitted = len(genomes)
+        self._data = (stationary, linear, targets)
+        self._condition()
+
+    def _condition(self) -> None:
+        assert self._hyperparameters is not None
+        self._process = GaussianProcess(*self._data, self.features.owners, self._hyperparameters)
+
+    def believe(self, genomes: IntArray) -> None:
+        stationary, linear = self.features.stationary(genomes), self.features.linear(genomes)
+        mean, _ = self._process.predict(stationary, linear)
+        added = (stationary, linear, mean)
+        self._data = tuple(np.concatenate(pair) for pair in zip(self._data, added, strict=True))  # type: ignore[assignment]
+        self._condition()
+
+    def predict(self, genomes: IntArray) -> Marginal:
+        mean, deviation = self._process.predict(self.features.stationary(genomes), self.features.linear(genomes))
+        return self.scale.marginal(mean, deviation)
+
+
+class TreeModel(Model):
+    """Ridge regression plus extremely randomised trees (Geurts et al. 2006) on what it leaves.
+
+    The deviation is the spread of the trees, and at least what cross-validated ridge regression would leave shrunk by
+    the share that the trees explain of the training residuals.
+    """
+
+    def fit(self, genomes: IntArray, values: FloatArray, rng: np.random.Generator) -> None:
+        from sklearn.ensemble import ExtraTreesRegressor
+
+        self.scale = Scale(values)
+        linear = self.features.linear(genomes)
+        targets = self.scale.apply(values)
+        self._mean, self._deviation = standardisation(targets)
+        scaled = (targets - self._mean) / self._deviation
+        self._coefficients = _ridge(linear, scaled)
+        self._trees = ExtraTreesRegressor(
+            _TREES, min_samples_leaf=_LEAF, bootstrap=True, random_state=int(rng.integers(2**31)), n_jobs=1
+        )
+        self._trees.fit(self.features.stationary(genomes), scaled - linear @ self._coefficients)
+
+    def believe(self, genomes: IntArray) -> None:
+        """Trees have nothing to condition; batches differ by their fantasies on the front alone."""
+
+    def predict(self, genomes: IntArray) -> Marginal:
+        stationary = self.features.stationary(genomes).astype(np.float32)
+        votes = np.stack([tree.predict(stationary, check_input=False) for tree in self._trees.estimators_])
+        mean = self.features.linear(genomes) @ self._coefficients + votes.mean(axis=0)
+        return self.scale.marginal(mean * self._deviation + self._mean, votes.std(axis=0) * self._deviation)
+
+
+def _ridge(inputs: FloatArray, targets: FloatArray) -> FloatArray:
+    """Coefficients (d,) with the penalty, from a fixed list, of the least generalised cross-validation error.
+
+    Golub, Heath and Wahba 1979, doi:10.1080/00401706.1979.10489751.
+    """
+    n = len(inputs)
+    gram, projected = inputs.T @ inputs, inputs.T @ targets
+    best: tuple[float, FloatArray] = (np.inf, np.zeros(inputs.shape[1]))
+    for penalty in (1e-3, 1e-2, 1e-1, 1.0, 10.0):
+        factor = cho_factor(gram + penalty * np.eye(len(gram)))
+        coefficients = cho_solve(factor, projected)
+        freedom = n - float(np.trace(cho_solve(factor, gram)))
+        error = n * float(np.square(targets - inputs @ coefficients).sum()) / max(freedom, 1e-9) ** 2
+        if error < best[0]:
+            best = (error, coefficients)
+    return best[1]
+
+
+def make_model(kind: Kind, points: int, features: Features) -> Model:
+    """The model of that kind for so many data points."""
+    if kind == "trees" or (kind == "auto" and points > _GP_POINTS):
+        return TreeModel(features)
+    return GpModel(features)
