@@ -12,7 +12,7 @@ from typing import Any
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.problem.genes import Rule
 
-__all__ = ["Metric", "RunFile", "checked", "read_run_file"]
+__all__ = ["Metric", "RunFile", "checked", "read_own", "read_toml"]
 
 _KEYS: dict[str, type | tuple[type, ...]] = {
     "problem": str,
@@ -73,24 +73,18 @@ class RunFile:
     notes: tuple[str, ...] = ()
 
 
-def read_run_file(path: Path) -> RunFile:
-    """The run file at `path`: ours, or one with the search sections of a lab (`[search.search_space]` and so on).
+def read_toml(path: Path) -> dict[str, Any]:
+    """What the file at `path` holds.
 
     Raises:
-        UnknownName: a key that does not exist.
-        InvalidArgument: no file, no TOML, or a value of the wrong type.
+        InvalidArgument: no file, or no TOML.
     """
     if not path.is_file():
         raise InvalidArgument(f"run file `{path}` does not exist")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
+        return tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(f"run file `{path}` is not TOML: {error}") from None
-    if "search" in content:
-        from evonas.config_labs import read_lab_file
-
-        return read_lab_file(content)
-    return _own(content)
 
 
 def checked(content: Mapping[str, Any], path: str, kinds: Mapping[str, type | tuple[type, ...]]) -> None:
@@ -107,7 +101,13 @@ def checked(content: Mapping[str, Any], path: str, kinds: Mapping[str, type | tu
             raise InvalidArgument(f"`{path}{key}` must be finite, got {value!r}")
 
 
-def _own(content: Mapping[str, Any]) -> RunFile:
+def read_own(content: Mapping[str, Any]) -> RunFile:
+    """A run file of ours.
+
+    Raises:
+        UnknownName: a key that does not exist.
+        InvalidArgument: a value of the wrong type.
+    """
     checked(content, "", _KEYS)
     for side in ("max", "min"):
         checked(content.get(side, {}), f"{side}.", dict.fromkeys(content.get(side, {}), (int, float, str)))

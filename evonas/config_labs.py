@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from evonas.config import Metric, RunFile, checked
+from evonas.config import Metric, RunFile, checked, read_own, read_toml
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.problem.genes import TYPES, Rule
 
-__all__ = ["SAMPLERS", "read_lab_file"]
+__all__ = ["SAMPLERS", "read_lab_file", "read_run_file"]
 
 SAMPLERS = {
     "random": "random",
@@ -27,6 +28,17 @@ NAMES = ("accuracy", "loss", "average_bitwidth", "memory_density", "latency", "f
 _SPACE = "search.search_space."
 _SETUP = "search.strategy.setup."
 _TENSORS = {"data_in": "data_in", "weight": "weight", "bias": "bias"}
+
+
+def read_run_file(path: Path) -> RunFile:
+    """The run file at `path`: ours, or one with the search sections of a lab.
+
+    Raises:
+        UnknownName: a key that does not exist.
+        InvalidArgument: no file, no TOML, or a value of the wrong type.
+    """
+    content = read_toml(path)
+    return read_lab_file(content) if "search" in content else read_own(content)
 
 
 def read_lab_file(content: Mapping[str, Any]) -> RunFile:

@@ -289,6 +289,16 @@ class PlanSpace:
             require_fit(fmt, layer, slot, *self.extreme_channels)
         return formats
 
+    @property
+    def channel_genes(self) -> dict[Gene, tuple[str, ...]]:
+        """The genes that hold multipliers, and the chains that each drives."""
+        found: dict[Gene, tuple[str, ...]] = {}
+        for target, position in self._driver.items():
+            if target in self._chains:
+                gene = self.space.genes[position]
+                found[gene] = (*found.get(gene, ()), target)
+        return found
+
     @cached_property
     def extreme_channels(self) -> tuple[dict[str, int], dict[str, int]]:
         """The lowest and the highest count of every chain."""

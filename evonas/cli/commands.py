@@ -51,7 +51,14 @@ Figures = Annotated[bool, typer.Option(help="Draw the figures at the end.")]
 
 @app.command()
 def search(
-    problem: ProblemName,
+    context: typer.Context,
+    problem: Annotated[
+        str | None,
+        typer.Argument(metavar="PROBLEM", help="A name from `evonas problems`, or FILE.py:VARIABLE.", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="A run file; what the command line says goes over it.")
+    ] = None,
     sampler: Annotated[str, typer.Option(help=f"{', '.join(SAMPLERS)}, or optuna:<Sampler>.")] = "nsga2",
     budget: Annotated[int, typer.Option(help="Distinct evaluations to spend.")] = 400,
     seed: Annotated[int, typer.Option(help="Of the sampler; the same seed gives the same run.")] = 0,
@@ -73,29 +80,38 @@ def search(
 
     Example: evonas search digits --budget 200 --max size=2KiB --min accuracy=0.9
     """
+    from evonas.cli.run_file import best_trials, given
     from evonas.loop import search as run
-    from evonas.problems import load
     from evonas.samplers import sampler_name
 
-    found = load(problem, _options(problem, options, latency, device))
-    name = sampler_name(sampler)
-    directory = out or Path("results") / f"{_file_name(found.name)}-{name}-s{seed}"
+    values = {"sampler": sampler, "budget": budget, "seed": seed, "objectives": objectives, "out": out, "figures": figures}
+    asked = given(context, config, problem, values)
+    found = asked.load(_texts(options, latency, device))
+    name = sampler_name(asked.sampler)
+    directory = asked.out or Path("results") / f"{_file_name(found.name)}-{name}-s{asked.seed}"
+    about = f"{name}, seed {asked.seed}, {asked.budget} evaluations"
     with _graceful() as interrupted:
         result = run(
             found,
             sampler=name,
-            budget=budget,
-            seed=seed,
-            objectives=None if objectives is None else [part.strip() for part in objectives.split(",") if part.strip()],
-            at_most=_limits(found, at_most, at_least=False),
-            at_least=_limits(found, at_least, at_least=True),
+            budget=asked.budget,
+            seed=asked.seed,
+            objectives=asked.objectives,
+            at_most={**asked.file.at_most, **_limits(found, at_most, at_least=False)},
+            at_least={**asked.file.at_least, **_limits(found, at_least, at_least=True)},
             out=directory,
-            figures=figures,
+            figures=asked.figures,
             progress=_progress(json),
-            started=None if json else lambda task: _introduce(task, f"{name}, seed {seed}, {budget} evaluations"),
-            stop=interrupted,
+            started=None if json else lambda task: _introduce(task, about, asked.file.notes),
+            stop=asked.stop(interrupted),
         )
-    return _finish(result, json)
+        pressed = interrupted()
+    if result.ended == "interrupted" and not pressed:
+        print(f"stopped after {asked.file.timeout:g} s, the timeout of the run file", file=sys.stderr)
+    code = _finish(result, json)
+    if asked.file.metrics and not json:
+        best_trials(result, asked.file)
+    return code if pressed else 0
 
 
 @app.command()
@@ -264,10 +280,15 @@ def space(
 def _options(problem: str, texts: Sequence[str], latency: str | None, device: str | None) -> dict[str, Any]:
     from evonas.problems import parse_options
 
+    return parse_options(problem, _texts(texts, latency, device))
+
+
+def _texts(texts: Sequence[str], latency: str | None, device: str | None) -> list[str]:
+    """All options of the problem as `key=value`."""
     if latency is not None and device is not None:
         raise InvalidArgument("--device is short for --latency roofline:NAME; give one of the two")
     source = f"roofline:{device}" if device is not None else latency
-    return parse_options(problem, [*texts, *([f"latency={source}"] if source is not None else [])])
+    return [*texts, *([f"latency={source}"] if source is not None else [])]
 
 
 def _constraints(problem: Problem, texts: Sequence[str], *, at_least: bool) -> list[Constraint]:
@@ -314,12 +335,12 @@ def _graceful() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _introduce(task: Task, run: str) -> None:
+def _introduce(task: Task, run: str, notes: Sequence[str] = ()) -> None:
     from evonas.report import task_lines
 
     first, *others = task_lines(task)
     print(f"{first}; {run}")
-    for line in [*others, *(f"  {line}" for line in task.problem.summary())]:
+    for line in [*others, *(f"  {line}" for line in (*task.problem.summary(), *notes))]:
         print(line, flush=True)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from evonas.objective import Objective
 from evonas.plan import Plans, PlanSpace
 from evonas.problem.base import Estimate, Problem, Sensitivities
 from evonas.problem.data import Split
+from evonas.problem.genes import Rule, with_rules
 from evonas.quantize import Memo, PostTraining, single_thread
 from evonas.space import FloatArray, IntArray
 from evonas.timing import interleaved, timed_module
@@ -61,6 +63,19 @@ class NetworkProblem(Problem):
         self.weights = WeightStore()
         self._networks: OrderedDict[tuple[tuple[str, int], ...], PostTraining] = OrderedDict()
         self.exact_values(self.space.corners())  # a source that does not cover the widest plan is refused here
+
+    def with_rules(self, rules: Sequence[Rule], *, channels: bool = True) -> Self:
+        """The same problem with the genes of formats that `rules` say, and its genes of channels unless told not to.
+
+        Raises:
+            EvonasError: a rule that does not fit the network.
+        """
+        changed = copy.copy(self)
+        changed.plan_space = with_rules(self.plan_space, rules, channels=channels)
+        changed.space = changed.plan_space.space
+        changed.options = {**self.options, "genes": [rule.table() for rule in rules], "channels": channels}
+        changed.exact_values(changed.space.corners())
+        return changed
 
     @abstractmethod
     def splits(self) -> tuple[Split, Split, Split]:
