@@ -83,7 +83,9 @@ def _runner_notes(strategy: Mapping[str, Any]) -> list[str]:
     if strategy.get("eval_mode") is False:
         raise InvalidArgument("`search.strategy.eval_mode` must be true: candidates are not trained after quantization")
     if strategy.get("name", "optuna") != "optuna":
-        raise InvalidArgument(f"`search.strategy.name` must be optuna, got {strategy['name']!r}; choose by `setup.sampler`")
+        raise InvalidArgument(
+            f"`search.strategy.name` must be optuna, got {strategy['name']!r}; choose by `setup.sampler`"
+        )
     return notes
 
 
@@ -143,8 +145,9 @@ def _rules(space: Mapping[str, Any]) -> tuple[Rule, ...]:
         if key == "default":
             fallback = [Rule(specs, tensors=(tensor,)) for tensor, specs in tensors.items()]
         elif by == "type" or key not in TYPES:  # seeds by type lie idle when layers are chosen by name
-            where = {"types": (_type(key, path),)} if by == "type" else {"layers": (key,)}
-            named += [Rule(specs, tensors=(tensor,), **where) for tensor, specs in tensors.items()]
+            kind, layer = (_type(key, path), "*") if by == "type" else (None, key)
+            types = TYPES if kind is None else (kind,)
+            named += [Rule(specs, (layer,), types, (tensor,)) for tensor, specs in tensors.items()]
     return (*named, *fallback)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.formats import Format, parse
-from evonas.plan import SLOTS, Layer, PlanSpace
+from evonas.plan import SLOTS, Layer, Network, PlanSpace
 from evonas.space import Gene
 
 __all__ = ["SHARES", "Rule", "with_rules"]
@@ -25,7 +25,8 @@ class Rule:
 
     Args:
         formats: specs that the genes choose among, the cheapest first; a single one is a fixed format and no gene.
-        layers: names or patterns (`blocks.*.conv1`) of layers; all of `types` when left out.
+        layers: names or patterns (`blocks.*.conv1`) of layers; all of `types` when left out. `block1_conv1` also means
+            `block1.conv1`, and `seq_blocks_2` the third layer of the network, norms and ReLUs counted.
         types: kinds of layers, `linear` and `conv`.
         tensors: `data_in`, `weight` or `bias`.
         share: what has one gene together: each `tensor`, each `layer`, each `type`, or `all` of the rule.
@@ -55,7 +56,9 @@ class Rule:
                 raise unknown_name("key of a run file", f"{path}.{key}", known)
         lists = {key: _texts(content[key], f"{path}.{key}") for key in known[:4] if key in content}
         if "formats" not in lists:
-            raise InvalidArgument(f"`{path}.formats` is missing; expected a list of formats such as ['fixed4', 'fixed8']")
+            raise InvalidArgument(
+                f"`{path}.formats` is missing; expected a list of formats such as ['fixed4', 'fixed8']"
+            )
         for spec in lists["formats"]:
             _located(spec, f"{path}.formats")
         for key, valid in (("types", TYPES), ("tensors", SLOTS)):
@@ -99,13 +102,14 @@ def with_rules(base: PlanSpace, rules: Sequence[Rule], *, channels: bool = True)
         InvalidArgument: nothing left to search, two genes of one name, or a format that does not fit a tensor.
     """
     layers = [layer for layer in base.network.quantizable if layer.module]
+    aliases = _aliases(base.network)
     taken: set[str] = set()
     genes: list[Gene] = []
     targets: dict[str, list[str]] = {}
     defaults: dict[str, Format] = {}
     for rule in rules:
         choices = tuple(parse(spec) for spec in dict.fromkeys(rule.formats))
-        for name, tensors in _grouped(rule, _fitting(rule, layers), taken).items():
+        for name, tensors in _grouped(rule, _fitting(rule, layers, aliases), taken).items():
             if len(choices) == 1:
                 defaults |= dict.fromkeys(tensors, choices[0])
             else:
@@ -119,13 +123,22 @@ def with_rules(base: PlanSpace, rules: Sequence[Rule], *, channels: bool = True)
     return PlanSpace(base.network, genes, targets=targets, defaults=defaults, round_to=base.round_to)
 
 
-def _fitting(rule: Rule, layers: Sequence[Layer]) -> list[Layer]:
+def _fitting(rule: Rule, layers: Sequence[Layer], aliases: Mapping[str, str]) -> list[Layer]:
     names = [layer.name for layer in layers]
-    for pattern in rule.layers:
+    patterns = [aliases.get(pattern, pattern) for pattern in rule.layers]
+    for given, pattern in zip(rule.layers, patterns, strict=True):
         if not fnmatch.filter(names, pattern):
-            raise unknown_name("layer", pattern, names)
-    found = [layer for layer in layers if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in rule.layers)]
+            raise unknown_name("layer", given, names)
+    found = [layer for layer in layers if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)]
     return [layer for layer in found if layer.kind in rule.types]
+
+
+def _aliases(network: Network) -> dict[str, str]:
+    """Other ways to write a layer's name: as a node (`block1_conv1`), and by its place (`seq_blocks_2`)."""
+    layers = [layer for layer in network.layers if layer.kind not in ("matmul", "parameter")]
+    places = {f"seq_blocks_{place}": layer.name for place, layer in enumerate(layers)}
+    nodes = {layer.name.replace(".", "_"): layer.name for layer in layers}
+    return places | nodes | {layer.name: layer.name for layer in layers}
 
 
 def _grouped(rule: Rule, layers: Sequence[Layer], taken: set[str]) -> dict[str, list[str]]:
