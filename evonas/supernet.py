@@ -115,22 +115,21 @@ class Supernet:
         sized = resize(marked, channels, chains=self.chains, importance=_first)
         states = {**dict(sized.named_parameters()), **dict(sized.named_buffers())}
         places = {name: value.detach().round().long() for name, value in states.items() if value.is_floating_point()}
+        full = self.model.state_dict()
+        values = {
+            name: full[name].cpu().reshape(-1)[places[name]] if name in places else full[name]
+            for name in sized.state_dict()
+        }
+        sized.float().load_state_dict(values)
         device = next(self.model.parameters()).device
-        return Slice(sized.float().to(device).train(), {name: place.to(device) for name, place in places.items()})
+        return Slice(sized.to(device).train(), {name: place.to(device) for name, place in places.items()})
 
     def network(self, channels: Channels) -> nn.Module:
         """A stand-alone module with `channels` in the named chains and the supernet's weights, in evaluation mode.
 
         The statistics of its batch norms are those of the largest network: recalibrate them.
         """
-        part = self.cut(channels)
-        full = self.model.state_dict()
-        state = part.module.state_dict()
-        values = {
-            name: full[name].reshape(-1)[part.places[name]] if name in part.places else full[name] for name in state
-        }
-        part.module.load_state_dict(values)
-        return part.module.eval()
+        return self.cut(channels).module.eval()
 
 
 def _distil(part: Slice, full: Mapping[str, Tensor], inputs: Tensor, teacher: Tensor) -> None:

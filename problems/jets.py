@@ -6,6 +6,7 @@ OpenML as `hls4ml_lhc_jets_hlf` (data set 42468), CC BY 4.0; about 830,000 simul
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -80,9 +81,11 @@ def _fetch() -> pd.DataFrame:
     from sklearn.datasets import fetch_openml
 
     try:
-        found = fetch_openml(
-            data_id=OPENML_ID, as_frame=True, parser="pandas", data_home=str(CACHE), n_retries=1, delay=0.1
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the retry; the error below says it all
+            found = fetch_openml(
+                data_id=OPENML_ID, as_frame=True, parser="pandas", data_home=str(CACHE), n_retries=1, delay=0.1
+            )
     except Exception as error:
         raise InvalidArgument(
             f"the jet data cannot be downloaded ({type(error).__name__}). Two ways to get it: connect to the internet "

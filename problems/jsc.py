@@ -36,7 +36,7 @@ LAYERS = {
 }
 WIDTHS = "2,3,4,5,6,7,8,16"
 MULTIPLIERS = "0.25,0.5,1,2"
-RECIPE = Recipe(learning_rate=3e-3, batch=1024)
+RECIPE = Recipe(learning_rate=3e-3, batch=256)
 
 
 def jet_network(layers: str) -> nn.Sequential:

@@ -41,6 +41,8 @@ Latency = Annotated[
     typer.Option(metavar="SOURCE", help="roofline:DEVICE, table:FILE or measured[:BATCH] (same as --set latency=)."),
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="Short for --latency roofline:NAME.")]
+Data = Annotated[str | None, typer.Option(metavar="FILE", help="The data of the problem (same as --set data=).")]
+Seeds = Annotated[int | None, typer.Option(help="Trainings a candidate; mean and spread (same as --set seeds=).")]
 AtMost = Annotated[list[str], typer.Option("--max", metavar="NAME=VALUE", help="Upper limit, such as size=2KiB; repeatable.")]
 AtLeast = Annotated[
     list[str], typer.Option("--min", metavar="NAME=VALUE", help="Lower limit, such as accuracy=0.9; repeatable.")
@@ -69,6 +71,8 @@ def search(
     at_least: AtLeast = [],  # noqa: B006
     latency: Latency = None,
     device: Device = None,
+    data: Data = None,
+    seeds: Seeds = None,
     options: Options = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run directory; results/<problem>-<sampler>-s<seed> otherwise.")
@@ -86,7 +90,7 @@ def search(
 
     values = {"sampler": sampler, "budget": budget, "seed": seed, "objectives": objectives, "out": out, "figures": figures}
     asked = given(context, config, problem, values)
-    found = asked.load(_texts(options, latency, device))
+    found = asked.load(_texts(options, latency=_source(latency, device), data=data, seeds=seeds))
     name = sampler_name(asked.sampler)
     directory = asked.out or Path("results") / f"{_file_name(found.name)}-{name}-s{asked.seed}"
     about = f"{name}, seed {asked.seed}, {asked.budget} evaluations"
@@ -229,7 +233,7 @@ def profile(
     from evonas.problems import load
     from evonas.profile import profile as measure
 
-    found = load(problem, _options(problem, options, None, None))
+    found = load(problem, _options(problem, options))
     if not isinstance(found, NetworkProblem):
         raise InvalidArgument(f"problem `{found.name}` is no network, so that it has no layers to profile")
     if not out.parent.is_dir():
@@ -253,7 +257,7 @@ def space(
     from evonas.problems import load
     from evonas.report import print_table
 
-    found = load(problem, _options(problem, options, latency, device))
+    found = load(problem, _options(problem, options, latency=_source(latency, device)))
     print(f"{found.name}: {found.space.summary}")
     print_table(["gene", "choices"], [[gene.name, " < ".join(gene.labels)] for gene in found.space.genes], sys.stdout)
     if found.chains:
@@ -277,18 +281,22 @@ def space(
     print_table(["objective", "unit", "goal", "kind", "definition"], rows, sys.stdout)
 
 
-def _options(problem: str, texts: Sequence[str], latency: str | None, device: str | None) -> dict[str, Any]:
+def _options(problem: str, texts: Sequence[str], **named: str | int | None) -> dict[str, Any]:
+    """Options of the problem: `KEY=VALUE` as given, and those that have a flag of their own."""
     from evonas.problems import parse_options
 
-    return parse_options(problem, _texts(texts, latency, device))
+    return parse_options(problem, _texts(texts, **named))
 
 
-def _texts(texts: Sequence[str], latency: str | None, device: str | None) -> list[str]:
-    """All options of the problem as `key=value`."""
+def _texts(texts: Sequence[str], **named: str | int | None) -> list[str]:
+    return [*texts, *(f"{key}={value}" for key, value in named.items() if value is not None)]
+
+
+def _source(latency: str | None, device: str | None) -> str | None:
+    """Where latency comes from; --device is the short form."""
     if latency is not None and device is not None:
         raise InvalidArgument("--device is short for --latency roofline:NAME; give one of the two")
-    source = f"roofline:{device}" if device is not None else latency
-    return [*texts, *([f"latency={source}"] if source is not None else [])]
+    return latency if device is None else f"roofline:{device}"
 
 
 def _constraints(problem: Problem, texts: Sequence[str], *, at_least: bool) -> list[Constraint]:

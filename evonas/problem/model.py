@@ -26,6 +26,7 @@ from evonas.problem.base import Estimate
 from evonas.problem.data import Split, check_labels, read_split
 from evonas.problem.joint import JointSpace, plan_space
 from evonas.problem.network import NetworkProblem
+from evonas.quantize import single_thread
 from evonas.space import IntArray
 from evonas.supernet import Supernet
 from evonas.training import Recipe, train
@@ -33,7 +34,7 @@ from evonas.training import Recipe, train
 __all__ = ["ModelProblem", "Weights"]
 
 Weights = Literal["inherit", "finetune", "scratch", "supernet"]
-_RECALIBRATION = 2048  # training samples from which batch norm statistics are taken
+_RECALIBRATION = 512  # training samples from which batch norm statistics are taken
 _BATCH = 256
 
 SPREAD = (
@@ -179,7 +180,9 @@ class ModelProblem(NetworkProblem):
 
     def _recalibrated(self, model: nn.Module) -> fx.GraphModule:
         """`model` with batch norm statistics of the training data."""
-        recalibrate_batchnorm(model, torch.split(self.train_split.inputs[:_RECALIBRATION], _BATCH))
+        inputs = self.train_split.inputs[:_RECALIBRATION]
+        with single_thread():
+            recalibrate_batchnorm(model, [inputs[i : i + _BATCH] for i in range(0, len(inputs), _BATCH)])
         return self._traced(model)
 
     def evaluate(self, genomes: IntArray) -> list[dict[str, float]]:

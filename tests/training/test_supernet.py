@@ -1,0 +1,63 @@
+"""Slices of a supernet: really parts of it, and usable once trained."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from problem.networks import Small, blobs
+
+from evonas.errors import EvonasError
+from evonas.graph import find_chains, recalibrate_batchnorm
+from evonas.supernet import Supernet
+from evonas.training import Recipe, seeded
+
+CHOICES = {"chain0": [4, 6, 8]}
+
+
+def make() -> Supernet:
+    model = seeded(Small, 0).eval()
+    return Supernet(model, find_chains(model, torch.zeros(2, 1, 6, 6)))
+
+
+def test_a_slice_is_the_first_channels() -> None:
+    net = make()
+    part = net.network({"chain0": 3})
+    weight = net.model.get_parameter("conv.weight")
+    assert torch.equal(part.get_parameter("conv.weight"), weight[:3, :3])
+    assert torch.equal(part.get_parameter("head.weight"), net.model.get_parameter("head.weight")[:, :3])
+
+
+def test_running_a_slice_reaches_the_shared_weights() -> None:
+    net = make()
+    part = net.cut({"chain0": 3})
+    part.module.eval()
+    inputs, _ = blobs(6, 0)
+    output = part.run(dict(net.model.named_parameters()), inputs)
+    assert torch.allclose(output, net.network({"chain0": 3})(inputs), atol=1e-6)
+    torch.autograd.backward(output.sum())
+    gradient = net.model.get_parameter("conv.weight").grad
+    assert gradient is not None
+    assert bool((gradient[:3, :3] != 0).any())
+    assert not bool((gradient[3:] != 0).any())
+
+
+def test_trained_once_every_slice_works_and_the_same_seed_gives_the_same() -> None:
+    inputs, targets = blobs(150, 0)
+    held, expected = blobs(60, 1)
+    states = []
+    for _ in range(2):
+        net = make()
+        before = torch.random.get_rng_state()
+        recipe = Recipe(learning_rate=1e-2, batch=32)
+        net.train(inputs, targets, choices=CHOICES, epochs=20, seed=3, recipe=recipe)
+        assert torch.equal(before, torch.random.get_rng_state())
+        states.append(net.model.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    for count in CHOICES["chain0"]:
+        part = recalibrate_batchnorm(net.network({"chain0": count}), [inputs])
+        assert float((part(held).argmax(1) == expected).float().mean()) > 0.8
+
+
+def test_more_channels_than_there_are() -> None:
+    with pytest.raises(EvonasError, match="8 channels in the supernet, 9 do not fit"):
+        make().cut({"chain0": 9})
