@@ -92,10 +92,10 @@ def checked(content: Mapping[str, Any], path: str, kinds: Mapping[str, type | tu
     for key, value in content.items():
         if key not in kinds:
             raise unknown_name("key of a run file", f"{path}{key}", [f"{path}{known}" for known in kinds])
-        wanted = kinds[key] if isinstance(kinds[key], tuple) else (kinds[key],)
-        assert isinstance(wanted, tuple)
+        kind = kinds[key]
+        wanted = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-            words = " or ".join(_WORDS[kind] for kind in wanted)
+            words = " or ".join(_WORDS[one] for one in wanted)
             raise InvalidArgument(f"`{path}{key}` must be {words}, got {value!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise InvalidArgument(f"`{path}{key}` must be finite, got {value!r}")

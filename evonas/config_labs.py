@@ -90,8 +90,9 @@ def _runner_notes(strategy: Mapping[str, Any]) -> list[str]:
 
 
 def _sampler(setup: Mapping[str, Any]) -> str | None:
-    numbers = {"n_jobs": int, "n_trials": int, "timeout": (int, float)}
-    checked(setup, _SETUP, {**numbers, "sampler": str, "sum_scaled_metrics": bool, "direction": str})
+    kinds: dict[str, type | tuple[type, ...]] = {"n_jobs": int, "n_trials": int, "timeout": (int, float)}
+    kinds |= {"sampler": str, "sum_scaled_metrics": bool, "direction": str}
+    checked(setup, _SETUP, kinds)
     if setup.get("n_jobs", 1) != 1:
         raise InvalidArgument(f"`{_SETUP}n_jobs` must be 1, got {setup['n_jobs']}")
     if setup.get("timeout", 1) <= 0:

@@ -4,8 +4,8 @@
 
 Profiles the layers of a problem's network, predicts the latency of random channel configurations from the table, then
 measures these networks themselves in interleaved rounds, float32 on one thread. Prints Kendall's tau between predicted
-and measured medians, and saves the figure with the quartiles of each measurement. Weights are hardly trained: they do not
-matter to the time. Counts of channels are drawn evenly from the smallest to the largest of the problem's space.
+and measured medians, and saves the figure with the quartiles of each measurement. Weights are hardly trained: they do
+not matter to the time. Counts of channels are drawn evenly from the smallest to the largest of the problem's space.
 """
 
 from __future__ import annotations

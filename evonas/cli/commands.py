@@ -56,7 +56,7 @@ def search(
     context: typer.Context,
     problem: Annotated[
         str | None,
-        typer.Argument(metavar="PROBLEM", help="A name from `evonas problems`, or FILE.py:VARIABLE.", show_default=False),
+        typer.Argument(metavar="PROBLEM", help="A name from `evonas problems`, or FILE.py:VARIABLE."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE.toml", help="A run file; what the command line says goes over it.")
@@ -88,7 +88,8 @@ def search(
     from evonas.loop import search as run
     from evonas.samplers import sampler_name
 
-    values = {"sampler": sampler, "budget": budget, "seed": seed, "objectives": objectives, "out": out, "figures": figures}
+    values = {"sampler": sampler, "budget": budget, "seed": seed, "objectives": objectives}
+    values |= {"out": out, "figures": figures}
     asked = given(context, config, problem, values)
     found = asked.load(_texts(options, latency=_source(latency, device), data=data, seeds=seeds))
     name = sampler_name(asked.sampler)

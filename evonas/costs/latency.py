@@ -56,14 +56,14 @@ class Device:
             InvalidArgument: an operand wider than anything the device can multiply.
         """
         known = np.array([width for width, _ in self.mac_per_second])
-        peaks = np.array([peak for _, peak in self.mac_per_second])
-        place = np.searchsorted(known, widths)
-        if widths.size and int(place.max()) == len(known):
+        if widths.size and int(widths.max()) > known[-1]:
             raise InvalidArgument(
                 f"device `{self.name}` has no peak for {int(widths.max())}-bit operands (it has "
                 f"{', '.join(map(str, known))}); use narrower formats or another device"
             )
-        found: FloatArray = peaks[place]
+        peaks = np.array([peak for _, peak in self.mac_per_second])
+        by_width = peaks[np.searchsorted(known, np.arange(known[-1] + 1))]
+        found: FloatArray = by_width[widths]
         return found
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli.helpers import run_here, run_process
 from filelock import FileLock
 
 import evonas
+from cli.helpers import run_here, run_process
 
 DEVICE = "memory_bandwidth = 1e9\nlayer_overhead = 1e-6\n[mac_per_second]\n16 = 1e9\n"
 RUN_FILE = "problem = 'digits'\nobjectives = ['accuracy', 'size']\n"
