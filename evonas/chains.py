@@ -25,8 +25,8 @@ class Chain:
 
     Args:
         name: unique in the network, such as `chain0`; also the name of its gene.
-        members: the layers and which side of each.
         channels: how many channels the original has.
+        members: the layers and which side of each.
         step: legal counts are its multiples (the channels of a head or of a group).
         minimum: the least legal count.
         granularity: what one step is: `channels`, `heads`, `groups` or `group width`.
@@ -36,8 +36,8 @@ class Chain:
     """
 
     name: str
-    members: tuple[Member, ...]
     channels: int
+    members: tuple[Member, ...] = ()
     step: int = 1
     minimum: int = 1
     granularity: str = "channels"

@@ -138,7 +138,9 @@ def _distil(part: Slice, full: Mapping[str, Tensor], inputs: Tensor, teacher: Te
 
 
 def _spread(choices: Mapping[str, Sequence[int]], rng: np.random.Generator) -> dict[str, int]:
-    """Counts spread over the range of sizes: each chain near a common level, drawn first."""
+    """Random counts: half of the time every chain near a common level, so that all sizes are trained."""
+    if rng.random() < 0.5:
+        return {name: int(rng.choice(sorted(counts))) for name, counts in choices.items()}
     level = rng.random()
     picked = {}
     for name, counts in choices.items():

@@ -27,7 +27,7 @@ FORMATS = "fixed4,fixed8,fixed16,int4c,int8,fp8e4m3,mxfp4e2m1,float32"
 
 def stack(layers: int) -> PlanSpace:
     """`layers` convolutions, 32 to 128 channels wide."""
-    chains = tuple(Chain(f"chain{i}", (), 32 * (1 + i // 5)) for i in range(layers - 1))
+    chains = tuple(Chain(f"chain{i}", 32 * (1 + i // 5)) for i in range(layers - 1))
     widths = [Extent(16), *(Extent.of(chain) for chain in chains), Extent(10)]
     shape = {"taps": 9, "positions": 64, "input_positions": 64}
     found = [Layer(f"conv{i}", "conv", widths[i], widths[i + 1], **shape) for i in range(layers)]

@@ -26,8 +26,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=30, help="configurations trained from scratch")
     parser.add_argument("--slices", type=int, default=200, help="configurations evaluated as slices")
-    parser.add_argument("--epochs", type=int, default=15, help="of training from scratch")
-    parser.add_argument("--supernet-epochs", type=int, default=8, help="of training the supernet")
+    parser.add_argument("--epochs", type=int, default=30, help="of training from scratch")
+    parser.add_argument("--supernet-epochs", type=int, default=10, help="of training the supernet")
     given = parser.parse_args()
     with single_thread():
         study(given.sample, given.slices, given.epochs, given.supernet_epochs)

@@ -12,7 +12,7 @@ from evonas.space import Gene
 
 def random_plan_space(rng: np.random.Generator, max_layers: int = 14) -> PlanSpace:
     """Layers with extents over up to three chains; some slots and chains with a gene, some with a default."""
-    chains = tuple(Chain(f"chain{i}", (), int(rng.integers(1, 40))) for i in range(rng.integers(1, 4)))
+    chains = tuple(Chain(f"chain{i}", int(rng.integers(1, 40))) for i in range(rng.integers(1, 4)))
 
     def extent() -> Extent:
         terms = tuple((chain.name, int(rng.integers(1, 10))) for chain in chains if rng.random() < 0.4)

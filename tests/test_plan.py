@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from networks import random_plan_space
 from toys import every_genome
 
-from evonas.chains import Chain, Extent
+from evonas.chains import Chain, Extent, Member
 from evonas.errors import InvalidArgument, UnknownName
 from evonas.formats import Fixed, Float32
 from evonas.plan import Layer, Network, PlanSpace
 from evonas.space import Gene
 
-HIDDEN = Chain("hidden", (("a", "out"), ("b", "in")), 10)
+HIDDEN = Chain("hidden", 10, (Member("a", "out"), Member("b", "in")))
 NETWORK = Network(
     (
         Layer("a", "linear", Extent(4), Extent.of(HIDDEN)),

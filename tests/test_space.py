@@ -48,13 +48,13 @@ def test_a_gene_shows_its_choices_and_is_its_own_group() -> None:
     [(1, 48), (0.5, 24), (2.0, 96), (0.001, 1), (1 / 96, 1), (3 / 96, 2), (5 / 96, 2), (7 / 96, 4)],
 )
 def test_a_multiplier_scales_a_chain_half_to_even_and_never_below_one(multiplier: float, expected: int) -> None:
-    assert Chain("c", (), 48).scaled(multiplier) == expected
+    assert Chain("c", 48).scaled(multiplier) == expected
 
 
 @pytest.mark.parametrize("multiplier", [0, -1, math.nan, math.inf])
 def test_a_multiplier_must_be_positive_and_finite(multiplier: float) -> None:
     with pytest.raises(InvalidArgument, match="positive and finite"):
-        Chain("c", (), 48).scaled(multiplier)
+        Chain("c", 48).scaled(multiplier)
 
 
 def test_an_extent_adds_and_multiplies_the_chains_it_follows() -> None:
@@ -62,7 +62,7 @@ def test_an_extent_adds_and_multiplies_the_chains_it_follows() -> None:
     assert flattened_and_joined.count({"a": 2, "b": 5}) == 3 + 98 + 5
     assert flattened_and_joined.count({"a": np.array([1, 2]), "b": np.array([0, 5])}).tolist() == [52, 106]
     assert Extent.of(7).count({}) == 7
-    assert Extent.of(Chain("a", (), 4)).count({"a": 6}) == 6
+    assert Extent.of(Chain("a", 4)).count({"a": 6}) == 6
 
 
 # spaces

@@ -97,11 +97,12 @@ class ModelProblem(NetworkProblem):
         self.run_on = _device(device)
         if splits is None:
             eager = _read_splits(train, validation, test)
-            splits = lambda: eager  # noqa: E731
+            self._source: Callable[[], tuple[Split, Split, Split]] = lambda: eager
             example_inputs = _example(example_inputs, eager[0])
         elif not isinstance(example_inputs, Tensor):
             raise InvalidArgument("`example_inputs` must be given with `splits`, one tensor of shape (n, ...)")
-        self._source = splits
+        else:
+            self._source = splits
         example = example_inputs.to(next((p.device for p in model.parameters()), "cpu"))
         self.original, self.how, self.epochs = model, weights, epochs
         self.recipe, self.train_seed = recipe or Recipe(), 0

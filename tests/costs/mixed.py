@@ -25,7 +25,7 @@ SPECS = tuple(
 
 def random_mixed(rng: np.random.Generator) -> PlanSpace:
     """A stack of layers (linear, conv, grouped, depthwise, transposed) on chains, with genes for most tensors."""
-    chains = tuple(Chain(f"c{i}", (), int(rng.integers(1, 7)) * 4) for i in range(int(rng.integers(1, 4))))
+    chains = tuple(Chain(f"c{i}", int(rng.integers(1, 7)) * 4) for i in range(int(rng.integers(1, 4))))
     widths = [
         Extent(int(rng.integers(1, 40))),
         *(Extent.of(chain) for chain in chains),

@@ -89,7 +89,7 @@ def test_many_genomes_cost_what_each_costs_alone_bit_for_bit(seed: int) -> None:
 
 def test_flops_agree_with_fvcore_on_a_real_convolutional_network() -> None:
     """With a stride, padding, groups, a batch norm and a flatten, at every multiplier of two chains."""
-    first, second = Chain("first", (), 8), Chain("second", (), 6)
+    first, second = Chain("first", 8), Chain("second", 6)
     network = Network(
         (
             Layer("0", "conv", Extent(3), Extent.of(first), taps=9, positions=36, input_positions=144),
@@ -125,7 +125,7 @@ def test_flops_agree_with_fvcore_on_a_real_convolutional_network() -> None:
 
 def lab_network() -> PlanSpace:
     """BatchNorm(16)-ReLU-Linear(16, 32x)-ReLU-Linear(32x, 64y)-ReLU-Linear(64y, 5)-ReLU."""
-    first, second = Chain("first", (), 32), Chain("second", (), 64)
+    first, second = Chain("first", 32), Chain("second", 64)
     widths = [Extent(16), Extent.of(first), Extent.of(second), Extent(5)]
     layers = [Layer("norm", "batchnorm", widths[0], widths[0])]
     for i, width in enumerate(widths):
@@ -162,7 +162,7 @@ def test_all_31_rows_are_there() -> None:
 
 
 def test_a_narrower_weight_makes_a_network_smaller_and_denser() -> None:
-    chain = Chain("c", (), 4)
+    chain = Chain("c", 4)
     network = Network((Layer("fc", "linear", Extent(10), Extent.of(chain)),), (chain,))
     space = PlanSpace(network, [Gene("fc.weight", (Fixed(2), Fixed(8)))], defaults={"fc.bias": Fixed(16)})
     plans, device = space.plans(np.array([[0], [1]])), load_device("pynq-z1")

@@ -133,7 +133,7 @@ def test_a_format_that_does_not_fit_is_refused_when_the_space_is_made(slot: str,
 
 
 def test_the_smallest_network_decides_whether_a_block_fits() -> None:
-    chain = Chain("c", (), 32)
+    chain = Chain("c", 32)
     network = Network((Layer("fc", "linear", Extent(8), Extent.of(chain)),), (chain,))
     genes = [Gene("fc.bias", (parse("mxint8"),))]
     assert PlanSpace(network, genes).space.size == 1

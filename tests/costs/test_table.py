@@ -47,7 +47,7 @@ def written(folder: Path, what: Any) -> str:
 
 
 def space(outputs: int = 20, widths: tuple[int, ...] = (4, 8, 16)) -> PlanSpace:
-    chain = Chain("c", (), outputs)
+    chain = Chain("c", outputs)
     layers = (
         Layer("fc1", "linear", Extent(8), Extent.of(chain)),
         Layer("relu", "relu", Extent.of(chain), Extent.of(chain)),
