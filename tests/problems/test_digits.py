@@ -37,7 +37,7 @@ class TestDigitsWithTheBinaryPointInTheMiddle(ProblemContract):
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls) -> Make:
-        return lambda: digits(epochs=EPOCHS, frac="half", train_seed=1, device="cortex-m7")
+        return lambda: digits(epochs=EPOCHS, frac="half", train_seed=1, latency="roofline:cortex-m7")
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def test_a_device_that_cannot_run_the_widest_plan_is_refused(tmp_path: Path) -> 
     device = tmp_path / "narrow.toml"
     device.write_text("memory_bandwidth = 1e9\nlayer_overhead = 0\n[mac_per_second]\n8 = 1e9\n")
     with pytest.raises(InvalidArgument, match="no peak for 16-bit operands"):
-        digits(device=str(device))
+        digits(latency=str(device))
 
 
 def test_costs_of_100000_genomes_build_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
