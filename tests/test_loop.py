@@ -179,7 +179,7 @@ def test_a_seed_is_a_whole_number(seed: Any) -> None:
 
 
 def test_an_unknown_sampler_lists_the_nearest_first() -> None:
-    with pytest.raises(UnknownName, match="unknown sampler `nsga3`; valid names: nsga2"):
+    with pytest.raises(UnknownName, match="unknown sampler `nsga7`; valid names: nsga"):
         search(sampler="nsga3")
 
 

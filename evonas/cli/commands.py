@@ -212,8 +212,8 @@ def problems() -> None:
     for name in PROBLEMS:
         made = factory(name)
         options = " ".join(f"{key}={p.default}" for key, p in inspect.signature(made).parameters.items())
-        rows.append([name, options, (inspect.getdoc(made) or "").splitlines()[0]])
-    print_table(["problem", "options (--set)", "what is searched"], rows, sys.stdout)
+        rows.append([name, f"{(inspect.getdoc(made) or '').splitlines()[0]} {f'--set {options}' if options else ''}"])
+    print_table(["problem", "what is searched, and its options"], rows, sys.stdout)
 
 
 @app.command()
@@ -379,6 +379,7 @@ def _print_result(result: Result, indices: Sequence[int], json: bool) -> None:
     failed = sum(evaluation.status == "failed" for evaluation in archive.evaluations)
     ending = ", space exhausted" if result.ended == "exhausted" else ""
     ending += f", {failed} failed" if failed else ""
+    ending += f", {charge} more charged for sensitivities" if (charge := result.config.get("charge", 0)) else ""
     print(f"{archive.spent} evaluations{ending}; front of {len(archive.front)}, hypervolume {archive.hypervolume():.4f}")
     header, rows = front_table(result, indices)
     if rows:
