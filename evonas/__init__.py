@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from evonas.errors import EvonasError
     from evonas.loop import load_result, resume, search
     from evonas.objective import Constraint, Objective
-    from evonas.problem import FunctionProblem, Problem
+    from evonas.problem import FunctionProblem, Problem, TableProblem
     from evonas.problem.joint import JointSpace
     from evonas.problem.model import ModelProblem
     from evonas.result import Result
     from evonas.space import Gene, SearchSpace
+    from evonas.study import Study, compare, load_study, table
 
 __version__ = "0.1.0"
 
@@ -33,9 +34,14 @@ __all__ = [
     "Problem",
     "Result",
     "SearchSpace",
+    "Study",
+    "TableProblem",
+    "compare",
     "load_result",
+    "load_study",
     "resume",
     "search",
+    "table",
 ]
 
 _HOMES = {
@@ -50,9 +56,14 @@ _HOMES = {
     "Problem": "evonas.problem",
     "Result": "evonas.result",
     "SearchSpace": "evonas.space",
+    "Study": "evonas.study",
+    "TableProblem": "evonas.problem",
+    "compare": "evonas.study",
     "load_result": "evonas.loop",
+    "load_study": "evonas.study",
     "resume": "evonas.loop",
     "search": "evonas.loop",
+    "table": "evonas.study",
 }
 
 

@@ -18,7 +18,7 @@ from evonas.graph import Chains
 from evonas.graph.assemble import extent_of
 from evonas.graph.structure import UseRecord
 from evonas.graph.units import first_along, varying
-from evonas.plan import Layer, Network
+from evonas.plan import Held, Layer, Network
 
 __all__ = ["describe"]
 
@@ -43,7 +43,9 @@ def describe(chains: Chains, *, names: Mapping[str, str] | None = None) -> Netwo
     """
     new = dict(names or {})
     found = tuple(replace(chain, name=new.get(chain.name, chain.name)) for chain in chains.values())
-    return Network(_Describer(chains, found).layers(), found)
+    describer = _Describer(chains, found)
+    layers = describer.layers()
+    return Network(layers, found, describer.alive([layer.name for layer in layers if layer.quantizable]))
 
 
 class _Describer:
@@ -77,6 +79,26 @@ class _Describer:
             if name not in self.counted:
                 self._parameter(name, parameter)
         return tuple(self.found.values())
+
+    def alive(self, quantizable: list[str]) -> tuple[tuple[Held, ...], ...]:
+        """The activations that are held while each call of a quantizable layer runs."""
+        steps = {use.node: use.layer for use in self.structure.uses if use.layer in quantizable}
+        nodes = list(self.structure.traced.graph.nodes)
+        when = {node: place for place, node in enumerate(nodes)}
+        readers: dict[fx.Node, frozenset[int]] = {}
+        for node in reversed(nodes):  # what a tensor flows into, through everything that is no quantizable layer
+            found = [{quantizable.index(steps[u])} if u in steps else readers[u] for u in node.users]
+            readers[node] = frozenset().union(*found)
+        tensors = [node for node in nodes if isinstance(self.structure.ids.get(node), Tensor) and node.op != "get_attr"]
+        held = {node: Held(node.name, *self._elements(node), tuple(sorted(readers[node]))) for node in tensors}
+        return tuple(
+            tuple(
+                held[node]
+                for node in tensors
+                if when[node] <= when[step] <= max((when[user] for user in node.users), default=-1)
+            )
+            for step in steps
+        )
 
     def _product(self, node: fx.Node, use: UseRecord) -> None:
         """A call of a layer with a weight; further calls of the same layer add positions."""
@@ -120,6 +142,7 @@ class _Describer:
             bias=module is not None and bias in self.canonical and self._count(bias),
             tied=tied,
             module=module is not None,
+            transposed=transposed,
         )
 
     def _norm(self, node: fx.Node) -> None:

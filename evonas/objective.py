@@ -18,10 +18,15 @@ __all__ = ["Constraint", "Objective", "minimised"]
 _UNITS: dict[str, dict[str, float]] = {
     "bit": {"bit": 1, "bits": 1, "B": 8, "kB": 8e3, "KB": 8e3, "MB": 8e6, "KiB": 8 * 1024, "MiB": 8 * 1024**2},
     "µs": {"ns": 1e-3, "us": 1, "µs": 1, "μs": 1, "ms": 1e3, "s": 1e6},
+    "nJ": {"pJ": 1e-3, "nJ": 1, "uJ": 1e3, "µJ": 1e3, "mJ": 1e6},
     "fraction": {"%": 0.01},
 }
 _COUNTS: dict[str, float] = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
-_SHOWN = {"bit": (("MiB", 8 * 1024**2), ("KiB", 8 * 1024), ("B", 8)), "µs": (("s", 1e6), ("ms", 1e3), ("µs", 1.0))}
+_SHOWN = {
+    "bit": (("MiB", 8 * 1024**2), ("KiB", 8 * 1024), ("B", 8)),
+    "µs": (("s", 1e6), ("ms", 1e3), ("µs", 1.0)),
+    "nJ": (("mJ", 1e6), ("µJ", 1e3), ("nJ", 1.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,9 @@ class Objective:
             example = {"bit": "2KiB", "µs": "50us", "fraction": "0.9"}.get(self.unit, "10k")
             raise InvalidArgument(f"`{text}` is not a value of {self.name}; expected a number such as {example}")
         if match[2] and match[2] not in units:
+            plain = self.unit or "a plain number"
             raise InvalidArgument(
-                f"`{match[2]}` is not a unit of {self.name}; expected one of {', '.join(units)}, or none for {self.unit or 'a plain number'}"
+                f"`{match[2]}` is not a unit of {self.name}; expected one of {', '.join(units)}, or none for {plain}"
             )
         return float(match[1]) * factor
 

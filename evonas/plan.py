@@ -7,18 +7,22 @@ module; `plan` decodes one into something to run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
 from evonas.chains import Chain, Extent
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.formats import Float32, Format
+from evonas.placement import placed, require_fit
 from evonas.space import Gene, IntArray, SearchSpace
 
-__all__ = ["SLOTS", "Layer", "LayerPlan", "Network", "Plan", "PlanSpace", "Plans"]
+__all__ = ["SLOTS", "Choice", "Held", "Layer", "LayerPlan", "Network", "Plan", "PlanSpace", "Plans"]
+
+T = TypeVar("T")
 
 SLOTS = ("data_in", "weight", "bias")  # the tensors of a layer that have a format
 
@@ -42,6 +46,7 @@ class Layer:
         bias: whether there is one; of a batch norm, whether it has a scale and a shift.
         tied: True when the weight is that of an earlier layer, so that it is stored only once.
         module: False when a function takes the weight as its argument: such a layer stays in float32.
+        transposed: True for a transposed convolution, whose weight has its inputs along the first axis.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Layer:
     bias: bool = True
     tied: bool = False
     module: bool = True
+    transposed: bool = False
 
     @property
     def quantizable(self) -> bool:
@@ -65,11 +71,35 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Held:
+    """An activation of one sample while it is held in memory.
+
+    Args:
+        name: unique in the network.
+        channels: how many it has.
+        positions: elements of each.
+        readers: positions in `Network.quantizable` of the layers that it flows into; they decide its format.
+    """
+
+    name: str
+    channels: Extent
+    positions: int
+    readers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Network:
-    """Layers in the order in which they run, and the chains that their channel counts follow."""
+    """Layers in the order in which they run, and the chains that their channel counts follow.
+
+    Args:
+        layers: as they run.
+        chains: the channel counts that can change.
+        alive: the activations held while each quantizable layer runs, one tuple a call; empty for a plain sequence.
+    """
 
     layers: tuple[Layer, ...]
     chains: tuple[Chain, ...] = ()
+    alive: tuple[tuple[Held, ...], ...] = ()
 
     @cached_property
     def quantizable(self) -> tuple[Layer, ...]:
@@ -117,20 +147,62 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The format of one tensor in many genomes.
+
+    Args:
+        formats: those there are.
+        picks: index of each genome's, shape (n,); None when all have the first.
+    """
+
+    formats: tuple[Format, ...]
+    picks: IntArray | None = None
+
+    def numbers(self, number: Callable[[Format], int], n: int) -> IntArray:
+        """`number` of each genome's format, shape (n,)."""
+        if self.picks is None:
+            return np.full(n, number(self.formats[0]), dtype=np.int64)
+        return np.array([number(fmt) for fmt in self.formats], dtype=np.int64)[self.picks]
+
+
+@dataclass(frozen=True)
 class Plans:
     """Many genomes decoded into arrays; rows are genomes, columns the network's quantizable or all layers.
 
     Args:
         network: whose layers the columns are.
         channels: chain name to counts, each shape (n,).
-        widths: per slot, bits of an element in each quantizable layer, shape (n, n_quantizable).
+        formats: per slot, the choice of format in each quantizable layer.
         n: number of genomes.
     """
 
     network: Network
     channels: Mapping[str, IntArray]
-    widths: Mapping[str, IntArray]
+    formats: Mapping[str, tuple[Choice, ...]]
     n: int
+
+    @cached_property
+    def widths(self) -> dict[str, IntArray]:
+        """Per slot, bits of an element in each quantizable layer, shape (n, n_quantizable)."""
+        return {slot: self.numbers(slot, lambda fmt: fmt.width) for slot in SLOTS}
+
+    @cached_property
+    def _memo(self) -> dict[str, Any]:
+        return {}
+
+    def once(self, key: str, make: Callable[[Plans], T]) -> T:
+        """`make(self)`, computed once: intermediate results that several costs share."""
+        if key not in self._memo:
+            self._memo[key] = make(self)
+        found: T = self._memo[key]
+        return found
+
+    def numbers(self, slot: str, number: Callable[[Format], int]) -> IntArray:
+        """`number` of the format of `slot` in each quantizable layer, shape (n, n_quantizable)."""
+        found = np.empty((self.n, len(self.formats[slot])), dtype=np.int64)
+        for column, choice in enumerate(self.formats[slot]):
+            found[:, column] = choice.numbers(number, self.n)
+        return found
 
     def count(self, extent: Extent) -> IntArray:
         """Channels of `extent` for every genome, shape (n,)."""
@@ -189,7 +261,8 @@ class PlanSpace:
         self.round_to = round_to
         self.space = SearchSpace(genes)
         self._chains = {chain.name: chain for chain in network.chains}
-        self._slots = {f"{layer.name}.{slot}": None for layer in network.quantizable if layer.module for slot in SLOTS}
+        layers = [layer for layer in network.quantizable if layer.module]
+        self._slots = {f"{layer.name}.{slot}": (layer, slot) for layer in layers for slot in SLOTS}
         self._defaults = dict(defaults or {})
         self._driver: dict[str, int] = {}
         for name in targets or {}:
@@ -200,6 +273,45 @@ class PlanSpace:
         for target in self._defaults:
             if target not in self._slots:
                 raise unknown_name("slot", target, self._slots)
+        self._formats = {target: self._placed(target) for target in self._slots}
+
+    def _placed(self, target: str) -> tuple[Format, ...]:
+        """The formats that `target` may have, as they lie in that tensor; an error where one does not fit."""
+        layer, slot = self._slots[target]
+        if target in self._driver:
+            given: Sequence[Format] = self.space.genes[self._driver[target]].choices
+        else:
+            given = (self._defaults.get(target, Float32()),)
+        if slot == "bias" and not layer.bias:
+            return tuple(given)
+        formats = tuple(placed(fmt, layer, slot) for fmt in given)
+        for fmt in formats:
+            require_fit(fmt, layer, slot, *self.extreme_channels)
+        return formats
+
+    @property
+    def channel_genes(self) -> dict[Gene, tuple[str, ...]]:
+        """The genes that hold multipliers, and the chains that each drives."""
+        found: dict[Gene, tuple[str, ...]] = {}
+        for target, position in self._driver.items():
+            if target in self._chains:
+                gene = self.space.genes[position]
+                found[gene] = (*found.get(gene, ()), target)
+        return found
+
+    @cached_property
+    def extreme_channels(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The lowest and the highest count of every chain."""
+        counts = {name: self._counts(name) for name in self._chains}
+        return {name: int(c.min()) for name, c in counts.items()}, {name: int(c.max()) for name, c in counts.items()}
+
+    def _counts(self, chain: str) -> IntArray:
+        """Channel counts of one chain: one for each choice of its gene, or its own alone."""
+        found = self._chains[chain]
+        if chain not in self._driver:
+            return np.array([found.channels], dtype=np.int64)
+        choices = self.space.genes[self._driver[chain]].choices
+        return np.array([found.scaled(float(choice), round_to=self.round_to) for choice in choices], dtype=np.int64)
 
     def _bind(self, gene: Gene, position: int, target: str) -> None:
         if target not in self._slots and target not in self._chains:
@@ -216,11 +328,8 @@ class PlanSpace:
 
     def format_of(self, slot: str, genome: IntArray) -> Format:
         """The format of `<layer>.<slot>` under one genome (n_genes,)."""
-        if slot in self._driver:
-            position = self._driver[slot]
-            chosen: Format = self.space.genes[position].choices[int(genome[position])]
-            return chosen
-        return self._defaults.get(slot, Float32())
+        formats = self._formats.get(slot, (Float32(),))
+        return formats[int(genome[self._driver[slot]])] if slot in self._driver else formats[0]
 
     def plan(self, genome: IntArray) -> Plan:
         """Decode one genome, shape (n_genes,)."""
@@ -245,34 +354,26 @@ class PlanSpace:
     def channels(self, genomes: IntArray) -> dict[str, IntArray]:
         """Channel count of every chain, each shape (n,), for genomes (n, n_genes)."""
         found = {}
-        for name, chain in self._chains.items():
-            if name in self._driver:
-                position = self._driver[name]
-                choices = self.space.genes[position].choices
-                counts = [chain.scaled(float(choice), round_to=self.round_to) for choice in choices]
-                found[name] = np.array(counts, dtype=np.int64)[genomes[:, position]]
-            else:
-                found[name] = np.full(len(genomes), chain.channels, dtype=np.int64)
+        for name in self._chains:
+            counts = self._counts(name)
+            found[name] = counts[
+                genomes[:, self._driver[name]] if name in self._driver else np.zeros(len(genomes), int)
+            ]
         return found
 
     def plans(self, genomes: IntArray) -> Plans:
         """Decode many genomes, shape (n, n_genes), into arrays."""
-        layers = self.network.quantizable
-        widths = {
-            slot: np.stack([self._width(f"{layer.name}.{slot}", genomes) for layer in layers], axis=1)
-            if layers
-            else np.zeros((len(genomes), 0), dtype=np.int64)
+        formats = {
+            slot: tuple(self._choice(f"{layer.name}.{slot}", genomes) for layer in self.network.quantizable)
             for slot in SLOTS
         }
-        return Plans(self.network, self.channels(genomes), widths, len(genomes))
+        return Plans(self.network, self.channels(genomes), formats, len(genomes))
 
-    def _width(self, slot: str, genomes: IntArray) -> IntArray:
-        if slot not in self._driver:
-            return np.full(len(genomes), self._defaults.get(slot, Float32()).width, dtype=np.int64)
-        position = self._driver[slot]
-        table = np.array([choice.width for choice in self.space.genes[position].choices], dtype=np.int64)
-        return table[genomes[:, position]]
+    def _choice(self, slot: str, genomes: IntArray) -> Choice:
+        formats = self._formats.get(slot, (Float32(),))
+        return Choice(formats, genomes[:, self._driver[slot]]) if slot in self._driver else Choice(formats)
 
 
 def _short(fmt: Format) -> str:
-    return fmt.spec.removeprefix("fixed")
+    """The spec without its family name when it is fixed point, and without calibrated scales."""
+    return fmt.spec.partition("@")[0].removeprefix("fixed")

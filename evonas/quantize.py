@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from evonas.errors import InvalidArgument
 from evonas.formats import Format
+from evonas.formats.blocks import Blocked
 from evonas.plan import LayerPlan, Plan
 
 __all__ = ["Memo", "PostTraining", "Quantizer", "single_thread"]
@@ -46,6 +47,14 @@ def single_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _rounded(fmt: Format, values: Tensor) -> Tensor:
+    """`values` (n, ...) in a concrete format; what is smaller than a block is a block that ends early."""
+    if not isinstance(fmt, Blocked) or not 0 < values.numel() < fmt.block_axis[0]:
+        return fmt.quantize(values)
+    times = -(-fmt.block_axis[0] // values.numel())  # blocks lie inside one sample, so more samples change nothing
+    return fmt.quantize(values.repeat(times, *(1,) * (values.dim() - 1)))[: len(values)]
+
+
 class Quantizer(nn.Module):
     """A module that rounds its input to a concrete format."""
 
@@ -56,7 +65,7 @@ class Quantizer(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """`values` (any shape) on the format's grid."""
-        return self.format.quantize(values)
+        return _rounded(self.format, values)
 
     def extra_repr(self) -> str:
         """The format's spec."""
@@ -193,4 +202,4 @@ class _Runner(torch.fx.Interpreter):
             return super().call_module(target, args, kwargs)
         parameters = self._quantized.parameters_of(layer)
         module = self.fetch_attr(str(target))
-        return torch.func.functional_call(module, parameters, (layer.data_in.quantize(args[0]), *args[1:]), kwargs)
+        return torch.func.functional_call(module, parameters, (_rounded(layer.data_in, args[0]), *args[1:]), kwargs)

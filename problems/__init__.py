@@ -6,7 +6,7 @@ if __name__ != "evonas.problems":
     raise ImportError("import this package as `evonas.problems`; install evonas first (pip install -e .)")
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,25 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
     """
     if Path(spec).suffix in SUFFIXES:
         return TableProblem.read(spec, **(options or {}))
+    options = dict(options or {})
+    rules, channels = options.pop("genes", ()), options.pop("channels", True)
+    made = _made(spec, options)
+    if rules:
+        made = _with_rules(made, rules, channels)
+    return made
+
+
+def _with_rules(problem: Problem, rules: Sequence[Any], channels: bool) -> Problem:
+    """A problem about a network with other genes of formats."""
+    from evonas.problem.genes import Rule
+    from evonas.problem.network import NetworkProblem
+
+    if not isinstance(problem, NetworkProblem):
+        raise InvalidArgument(f"problem `{problem.name}` is no network, so that `genes` say nothing about it")
+    return problem.with_rules([Rule.read(rule, f"genes[{i}]") for i, rule in enumerate(rules)], channels=channels)
+
+
+def _made(spec: str, options: Mapping[str, Any]) -> Problem:
     path, colon, variable = spec.rpartition(":")
     found: Any = _from_file(Path(path), variable) if colon and path.endswith(".py") else factory(spec)
     if isinstance(found, Problem):

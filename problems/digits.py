@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evonas.costs import DEFAULT_DEVICE
+from evonas.costs import DEFAULT_LATENCY
 from evonas.describe import describe
 from evonas.errors import InvalidArgument
-from evonas.formats import Fixed
+from evonas.formats import Fixed, parse_list
 from evonas.graph import find_chains
 from evonas.plan import Network, PlanSpace
 from evonas.problem.data import Split
@@ -52,7 +52,8 @@ class Digits(NetworkProblem):
             puts the binary point in the middle.
         train_seed: of initialisation and shuffling.
         epochs: of training.
-        device: whose latency is modelled.
+        latency: where latency comes from, such as `roofline:pynq-z1`.
+        formats: specs of any family instead of `widths`, separated by commas, such as `fixed4,int8c,mxfp4e2m1`.
 
     Raises:
         InvalidArgument: an option out of range.
@@ -69,20 +70,28 @@ class Digits(NetworkProblem):
         frac: Frac = "calibrated",
         train_seed: int = 0,
         epochs: int = EPOCHS,
-        device: str = DEFAULT_DEVICE,
+        latency: str = DEFAULT_LATENCY,
+        formats: str = "",
     ) -> None:
         if frac not in ("calibrated", "half"):
             raise InvalidArgument(f"`frac` must be calibrated or half, got `{frac}`")
         if epochs < 0:
             raise InvalidArgument(f"`epochs` must be 0 or more, got {epochs}")
         self.name = name
-        self.options = {"frac": frac, "train_seed": train_seed, "epochs": epochs, "device": device}
+        self.options = {
+            "frac": frac,
+            "train_seed": train_seed,
+            "epochs": epochs,
+            "latency": latency,
+            "formats": formats,
+        }
         self.train_seed = train_seed
         self.epochs = epochs
         network = network_of_digits()
-        formats = [Fixed(width) if frac == "calibrated" else Fixed(width).half() for width in widths]
+        fixed = [Fixed(width) if frac == "calibrated" else Fixed(width).half() for width in widths]
+        choices = parse_list(formats) if formats else tuple(fixed)
         genes = [
-            Gene(f"{layer}.{slot}", tuple(formats), group=layer)
+            Gene(f"{layer}.{slot}", choices, group=layer)
             for layer in ("fc1", "fc2", "fc3")
             for slot in ("data_in", "weight")
         ]
@@ -90,7 +99,7 @@ class Digits(NetworkProblem):
             labels = tuple(f"x{multiplier:g}" for multiplier in multipliers)
             genes += [Gene(chain.name, tuple(multipliers), labels) for chain in network.chains]
         biases = {f"{layer}.bias": Fixed(16) for layer in ("fc1", "fc2", "fc3")}
-        super().__init__(PlanSpace(network, genes, defaults=biases), device=device)
+        super().__init__(PlanSpace(network, genes, defaults=biases), latency=latency)
 
     def splits(self) -> tuple[Split, Split, Split]:
         """Train, validation and test."""
@@ -131,17 +140,38 @@ class Digits(NetworkProblem):
 
 
 def digits(
-    *, frac: Frac = "calibrated", train_seed: int = 0, epochs: int = EPOCHS, device: str = DEFAULT_DEVICE
+    *,
+    frac: Frac = "calibrated",
+    train_seed: int = 0,
+    epochs: int = EPOCHS,
+    latency: str = DEFAULT_LATENCY,
+    formats: str = "",
 ) -> Digits:
     """Two formats for each of three layers, a multiplier for each of two chains: 8 genes, 4.2 million genomes."""
-    return Digits("digits", WIDTHS, MULTIPLIERS, frac=frac, train_seed=train_seed, epochs=epochs, device=device)
+    return Digits(
+        "digits", WIDTHS, MULTIPLIERS, frac=frac, train_seed=train_seed, epochs=epochs, latency=latency, formats=formats
+    )
 
 
 def digits_ptq(
-    *, frac: Frac = "calibrated", train_seed: int = 0, epochs: int = EPOCHS, device: str = DEFAULT_DEVICE
+    *,
+    frac: Frac = "calibrated",
+    train_seed: int = 0,
+    epochs: int = EPOCHS,
+    latency: str = DEFAULT_LATENCY,
+    formats: str = "",
 ) -> Digits:
     """Six widths for data and weight of each of three layers, channels fixed: 6 genes, 46,656 genomes."""
-    return Digits("digits-ptq", PTQ_WIDTHS, (1.0,), frac=frac, train_seed=train_seed, epochs=epochs, device=device)
+    return Digits(
+        "digits-ptq",
+        PTQ_WIDTHS,
+        (1.0,),
+        frac=frac,
+        train_seed=train_seed,
+        epochs=epochs,
+        latency=latency,
+        formats=formats,
+    )
 
 
 class _Mlp(nn.Module):

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from evonas.costs import DEFAULT_DEVICE
+from evonas.costs import DEFAULT_LATENCY
 from evonas.errors import InvalidArgument
 from evonas.problem.model import ModelProblem
 from evonas.problems.jets import CLASSES, FEATURES, jets
@@ -92,7 +92,7 @@ def _factory(name: str) -> Callable[..., ModelProblem]:
         pairs: str = "",
         epochs: int = 5,
         seeds: int = 1,
-        device: str = DEFAULT_DEVICE,
+        latency: str = DEFAULT_LATENCY,
         run_on: str = "cpu",
     ) -> ModelProblem:
         given = dict(locals())
@@ -107,7 +107,7 @@ def _factory(name: str) -> Callable[..., ModelProblem]:
             seeds=seeds,
             recipe=RECIPE,
             device=run_on,
-            latency_device=device,
+            latency=latency,
             name=name,
             chain_names={f"chain{i}": f"hidden{i + 1}" for i in range(layers.count(" L") - 1)},
         )

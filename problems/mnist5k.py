@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evonas.costs import DEFAULT_DEVICE
+from evonas.costs import DEFAULT_LATENCY
 from evonas.errors import InvalidArgument
 from evonas.problem.data import Split
 from evonas.problem.model import ModelProblem
@@ -78,7 +78,7 @@ def mnist5k(
     weights: Literal["scratch", "supernet"] = "supernet",
     epochs: int = 10,
     seeds: int = 1,
-    device: str = DEFAULT_DEVICE,
+    latency: str = DEFAULT_LATENCY,
     run_on: str = "cpu",
 ) -> ModelProblem:
     """A residual CNN on 5,000 MNIST images: formats of 9 layers, a multiplier for each of 5 chains."""
@@ -95,7 +95,7 @@ def mnist5k(
         seeds=seeds,
         recipe=RECIPE,
         device=run_on,
-        latency_device=device,
+        latency=latency,
         name="mnist5k",
     )
     problem.options = given

@@ -119,6 +119,6 @@ class Synthetic(Problem):
         return Sensitivities(values, len(self.space) * (len(WIDTHS) - 1) * PASS)
 
 
-def synthetic(**options: Any) -> Synthetic:
+def synthetic(layers: int = 20, seed: int = 0, noise: float = 0.01) -> Synthetic:
     """40 genes of six widths: 10^31 genomes."""
-    return Synthetic(**options)
+    return Synthetic(layers=layers, seed=seed, noise=noise)

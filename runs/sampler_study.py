@@ -33,7 +33,7 @@ PROBLEMS: dict[str, tuple[list[str] | None, int, float]] = {
     "hpolib-slice": (None, 200, 0.90),
     "synthetic-40": (None, 1000, 0.90),
 }
-SHORT = {"digits-ptq": 200, "nasbench201-cifar10": 100, "hpolib-slice": 100, "synthetic-40": 100}
+SHORT = {"digits-ptq": 200, "nasbench201-cifar10": 80, "hpolib-slice": 80, "synthetic-40": 100}
 SENSITIVE = ("digits-ptq", "synthetic-40")
 
 Samplers = dict[str, tuple[str, dict[str, Any]]]

@@ -36,9 +36,11 @@ app = typer.Typer(
 ProblemName = Annotated[str, typer.Argument(metavar="PROBLEM", help="A name from `evonas problems`, or FILE.py:VARIABLE.")]
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run.")]
 Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="An option of the problem; repeatable.")]
-Device = Annotated[
-    str | None, typer.Option(metavar="NAME|FILE.toml", help="The device whose latency is modelled (same as --set device=).")
+Latency = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="roofline:DEVICE, table:FILE or measured[:BATCH] (same as --set latency=)."),
 ]
+Device = Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="Short for --latency roofline:NAME.")]
 Data = Annotated[str | None, typer.Option(metavar="FILE", help="The data of the problem (same as --set data=).")]
 Seeds = Annotated[int | None, typer.Option(help="Trainings a candidate; mean and spread (same as --set seeds=).")]
 AtMost = Annotated[list[str], typer.Option("--max", metavar="NAME=VALUE", help="Upper limit, such as size=2KiB; repeatable.")]
@@ -51,7 +53,14 @@ Figures = Annotated[bool, typer.Option(help="Draw the figures at the end.")]
 
 @app.command()
 def search(
-    problem: ProblemName,
+    context: typer.Context,
+    problem: Annotated[
+        str | None,
+        typer.Argument(metavar="PROBLEM", help="A name from `evonas problems`, or FILE.py:VARIABLE."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="A run file; what the command line says goes over it.")
+    ] = None,
     sampler: Annotated[str, typer.Option(help=f"{', '.join(SAMPLERS)}, or optuna:<Sampler>.")] = "nsga2",
     budget: Annotated[int, typer.Option(help="Distinct evaluations to spend.")] = 400,
     seed: Annotated[int, typer.Option(help="Of the sampler; the same seed gives the same run.")] = 0,
@@ -60,6 +69,7 @@ def search(
     ] = None,
     at_most: AtMost = [],  # noqa: B006
     at_least: AtLeast = [],  # noqa: B006
+    latency: Latency = None,
     device: Device = None,
     data: Data = None,
     seeds: Seeds = None,
@@ -74,29 +84,39 @@ def search(
 
     Example: evonas search digits --budget 200 --max size=2KiB --min accuracy=0.9
     """
+    from evonas.cli.run_file import best_trials, given
     from evonas.loop import search as run
-    from evonas.problems import load
     from evonas.samplers import sampler_name
 
-    found = load(problem, _options(problem, options, device=device, data=data, seeds=seeds))
-    name = sampler_name(sampler)
-    directory = out or Path("results") / f"{_file_name(found.name)}-{name}-s{seed}"
+    values = {"sampler": sampler, "budget": budget, "seed": seed, "objectives": objectives}
+    values |= {"out": out, "figures": figures}
+    asked = given(context, config, problem, values)
+    found = asked.load(_texts(options, latency=_source(latency, device), data=data, seeds=seeds))
+    name = sampler_name(asked.sampler)
+    directory = asked.out or Path("results") / f"{_file_name(found.name)}-{name}-s{asked.seed}"
+    about = f"{name}, seed {asked.seed}, {asked.budget} evaluations"
     with _graceful() as interrupted:
         result = run(
             found,
             sampler=name,
-            budget=budget,
-            seed=seed,
-            objectives=None if objectives is None else [part.strip() for part in objectives.split(",") if part.strip()],
-            at_most=_limits(found, at_most, at_least=False),
-            at_least=_limits(found, at_least, at_least=True),
+            budget=asked.budget,
+            seed=asked.seed,
+            objectives=asked.objectives,
+            at_most={**asked.file.at_most, **_limits(found, at_most, at_least=False)},
+            at_least={**asked.file.at_least, **_limits(found, at_least, at_least=True)},
             out=directory,
-            figures=figures,
+            figures=asked.figures,
             progress=_progress(json),
-            started=None if json else lambda task: _introduce(task, f"{name}, seed {seed}, {budget} evaluations"),
-            stop=interrupted,
+            started=None if json else lambda task: _introduce(task, about, asked.file.notes),
+            stop=asked.stop(interrupted),
         )
-    return _finish(result, json)
+        pressed = interrupted()
+    if result.ended == "interrupted" and not pressed:
+        print(f"stopped after {asked.file.timeout:g} s, the timeout of the run file", file=sys.stderr)
+    code = _finish(result, json)
+    if asked.file.metrics and not json:
+        best_trials(result, asked.file)
+    return code if pressed else 0
 
 
 @app.command()
@@ -197,7 +217,40 @@ def problems() -> None:
 
 
 @app.command()
-def space(problem: ProblemName, device: Device = None, options: Options = []) -> None:  # noqa: B006
+def profile(
+    problem: ProblemName,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The latency table to write, for --latency table:FILE.")],
+    batch: Annotated[int, typer.Option(help="Samples a call.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Interleaved measurements of each point.")] = 30,
+    points: Annotated[int, typer.Option(help="Channel counts on each axis.")] = 5,
+    threads: Annotated[int, typer.Option(help="Of torch; written into the file.")] = 1,
+    options: Options = [],  # noqa: B006
+) -> None:
+    """Measure every distinct layer shape of a network on this machine, over a grid of channel counts.
+
+    Example: evonas profile digits --out cpu.json
+    """
+    from evonas.problem.network import NetworkProblem
+    from evonas.problems import load
+    from evonas.profile import profile as measure
+
+    found = load(problem, _options(problem, options))
+    if not isinstance(found, NetworkProblem):
+        raise InvalidArgument(f"problem `{found.name}` is no network, so that it has no layers to profile")
+    if not out.parent.is_dir():
+        raise InvalidArgument(f"`{out}` cannot be written: its folder does not exist; choose another --out")
+    count = measure(found, out, batch=batch, rounds=rounds, points=points, threads=threads)
+    print(f"{count} points, batch {batch}, {threads} thread(s), {rounds} rounds, in {out}")
+    print(f"use it with: evonas search {problem} --latency table:{out}")
+
+
+@app.command()
+def space(
+    problem: ProblemName,
+    latency: Latency = None,
+    device: Device = None,
+    options: Options = [],  # noqa: B006
+) -> None:
     """Show what would be searched: genes, choices, chains, objectives, and the number of genomes.
 
     Example: evonas space digits
@@ -205,7 +258,7 @@ def space(problem: ProblemName, device: Device = None, options: Options = []) ->
     from evonas.problems import load
     from evonas.report import print_table
 
-    found = load(problem, _options(problem, options, device=device))
+    found = load(problem, _options(problem, options, latency=_source(latency, device)))
     print(f"{found.name}: {found.space.summary}")
     print_table(["gene", "choices"], [[gene.name, " < ".join(gene.labels)] for gene in found.space.genes], sys.stdout)
     if found.chains:
@@ -233,7 +286,18 @@ def _options(problem: str, texts: Sequence[str], **named: str | int | None) -> d
     """Options of the problem: `KEY=VALUE` as given, and those that have a flag of their own."""
     from evonas.problems import parse_options
 
-    return parse_options(problem, [*texts, *(f"{key}={value}" for key, value in named.items() if value is not None)])
+    return parse_options(problem, _texts(texts, **named))
+
+
+def _texts(texts: Sequence[str], **named: str | int | None) -> list[str]:
+    return [*texts, *(f"{key}={value}" for key, value in named.items() if value is not None)]
+
+
+def _source(latency: str | None, device: str | None) -> str | None:
+    """Where latency comes from; --device is the short form."""
+    if latency is not None and device is not None:
+        raise InvalidArgument("--device is short for --latency roofline:NAME; give one of the two")
+    return latency if device is None else f"roofline:{device}"
 
 
 def _constraints(problem: Problem, texts: Sequence[str], *, at_least: bool) -> list[Constraint]:
@@ -280,12 +344,12 @@ def _graceful() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _introduce(task: Task, run: str) -> None:
+def _introduce(task: Task, run: str, notes: Sequence[str] = ()) -> None:
     from evonas.report import task_lines
 
     first, *others = task_lines(task)
     print(f"{first}; {run}")
-    for line in [*others, *(f"  {line}" for line in task.problem.summary())]:
+    for line in [*others, *(f"  {line}" for line in (*task.problem.summary(), *notes))]:
         print(line, flush=True)
 
 

@@ -11,10 +11,21 @@ from typing import Literal
 
 import numpy as np
 
+from evonas.costs.storage import elements, tensor_bits
 from evonas.plan import Layer, Plans
 from evonas.space import FloatArray, IntArray
 
-__all__ = ["Convention", "average_bitwidth", "bops", "flops", "macs", "memory_density", "parameters", "size"]
+__all__ = [
+    "Convention",
+    "average_bitwidth",
+    "average_bitwidth_all",
+    "bops",
+    "flops",
+    "macs",
+    "memory_density",
+    "parameters",
+    "size",
+]
 
 Convention = Literal["two", "fvcore"]
 _FLOAT_BITS = 32
@@ -46,10 +57,10 @@ def _products(plans: Plans, layers: Sequence[Layer]) -> IntArray:
 
 def layer_macs(plans: Plans) -> IntArray:
     """Multiply-accumulates of each quantizable layer, shape (n, n_quantizable)."""
-    return _products(plans, plans.network.quantizable)
+    return plans.once("macs", lambda plans: _products(plans, plans.network.quantizable))
 
 
-def _activation_macs(plans: Plans) -> FloatArray:
+def activation_macs(plans: Plans) -> FloatArray:
     """Multiply-accumulates of products of two activations (attention), which stay in float32, shape (n,)."""
     total: FloatArray = _products(plans, _of_kind(plans, "matmul")).sum(axis=1).astype(np.float64)
     return total
@@ -57,7 +68,7 @@ def _activation_macs(plans: Plans) -> FloatArray:
 
 def macs(plans: Plans) -> FloatArray:
     """Multiply-accumulates of the matrix products; the bias is free."""
-    total: FloatArray = layer_macs(plans).sum(axis=1).astype(np.float64) + _activation_macs(plans)
+    total: FloatArray = layer_macs(plans).sum(axis=1).astype(np.float64) + activation_macs(plans)
     return total
 
 
@@ -80,7 +91,7 @@ def bops(plans: Plans) -> FloatArray:
     """Bit operations: the sum of MACs x data width x weight width (arXiv:1804.10969, without the adders)."""
     widths = plans.widths["data_in"] * plans.widths["weight"]
     total: FloatArray = (layer_macs(plans).astype(np.float64) * widths).sum(axis=1)
-    return total + _FLOAT_BITS**2 * _activation_macs(plans)
+    return total + _FLOAT_BITS**2 * activation_macs(plans)
 
 
 def _float_elements(plans: Plans) -> IntArray:
@@ -99,15 +110,14 @@ def parameters(plans: Plans) -> FloatArray:
 
 
 def layer_bits(plans: Plans) -> IntArray:
-    """Bits of weights and bias of each quantizable layer, shape (n, n_quantizable)."""
-    layers = plans.network.quantizable
-    return plans.stored(layers) * plans.widths["weight"] + _biases(plans) * plans.widths["bias"]
+    """Bits of weights and bias of each quantizable layer with their scales and exponents, shape (n, n_quantizable)."""
+    return plans.once("layer bits", lambda plans: tensor_bits(plans, "weight") + tensor_bits(plans, "bias"))
 
 
 def size(plans: Plans) -> FloatArray:
-    """Bits of all parameters at their widths; what is outside quantizable layers in float32.
+    """Bits of all parameters in their formats, scales, zero points and shared exponents of the formats included.
 
-    Fixed point has no scales to store.
+    What is outside quantizable layers is float32. Scales of activations are not parameters and do not count.
     """
     total: FloatArray = (layer_bits(plans).sum(axis=1) + _FLOAT_BITS * _float_elements(plans)).astype(np.float64)
     return total
@@ -117,6 +127,18 @@ def average_bitwidth(plans: Plans) -> FloatArray:
     """Bits of a weight, averaged over the weights of quantizable layers (biases are not counted)."""
     weights = plans.stored(plans.network.quantizable)
     mean: FloatArray = (weights * plans.widths["weight"]).sum(axis=1) / weights.sum(axis=1)
+    return mean
+
+
+def average_bitwidth_all(plans: Plans) -> FloatArray:
+    """Bits of a number, averaged over all weights, biases, other parameters and inputs of quantizable layers.
+
+    Scales, zero points and shared exponents are among the bits. What has no format is float32 and counts 32 bits, and
+    so does every layer kept in float. Inputs are those of one sample.
+    """
+    data = elements(plans, "data_in").sum(axis=1)
+    bits = size(plans) + tensor_bits(plans, "data_in").sum(axis=1)
+    mean: FloatArray = bits / (parameters(plans) + data)
     return mean
 
 

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from evonas.costs.arithmetic import layer_bits, layer_macs
+from evonas.costs.memory import input_bits, output_bits
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.plan import Plans
 from evonas.space import FloatArray
 
-__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "latency", "layer_latency", "load_device"]
+__all__ = ["DEFAULT_DEVICE", "Device", "device_names", "latency", "latency_rows", "layer_latency", "load_device"]
 
 DEFAULT_DEVICE = "pynq-z1"
-_FLOAT_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Device:
         mac_per_second: peak multiply-accumulates per second by operand width in bits, ascending.
         memory_bandwidth: bytes per second.
         layer_overhead: seconds a layer costs however small it is.
+        round_to: channels that the hardware handles at once; 1 when the file does not say.
         sources: where each number is from.
     """
 
@@ -45,6 +46,7 @@ class Device:
     mac_per_second: tuple[tuple[int, float], ...]
     memory_bandwidth: float
     layer_overhead: float
+    round_to: int = 1
     sources: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def peak(self, widths: np.ndarray) -> FloatArray:
@@ -54,14 +56,14 @@ class Device:
             InvalidArgument: an operand wider than anything the device can multiply.
         """
         known = np.array([width for width, _ in self.mac_per_second])
-        peaks = np.array([peak for _, peak in self.mac_per_second])
-        place = np.searchsorted(known, widths)
-        if widths.size and int(place.max()) == len(known):
+        if widths.size and int(widths.max()) > known[-1]:
             raise InvalidArgument(
                 f"device `{self.name}` has no peak for {int(widths.max())}-bit operands (it has "
                 f"{', '.join(map(str, known))}); use narrower formats or another device"
             )
-        found: FloatArray = peaks[place]
+        peaks = np.array([peak for _, peak in self.mac_per_second])
+        by_width = peaks[np.searchsorted(known, np.arange(known[-1] + 1))]
+        found: FloatArray = by_width[widths]
         return found
 
 
@@ -81,7 +83,9 @@ def load_device(name: str) -> Device:
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
-            raise InvalidArgument(f"device file `{name}` does not exist; give a TOML file or one of {', '.join(device_names())}")
+            raise InvalidArgument(
+                f"device file `{name}` does not exist; give a TOML file or one of {', '.join(device_names())}"
+            )
         return _parse(path.stem, name, path.read_text(encoding="utf-8", errors="replace"))
     if name not in device_names():
         raise unknown_name("device", name, device_names())
@@ -94,7 +98,7 @@ def _parse(name: str, origin: str, text: str) -> Device:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgument(f"device file `{origin}` is not TOML: {error}") from None
-    known = {"title", "mac_per_second", "memory_bandwidth", "layer_overhead", "sources"}
+    known = {"title", "mac_per_second", "memory_bandwidth", "layer_overhead", "round_to", "sources"}
     for key in content:
         if key not in known:
             raise unknown_name(f"key in device file `{origin}`", key, sorted(known))
@@ -103,7 +107,9 @@ def _parse(name: str, origin: str, text: str) -> Device:
         raise InvalidArgument(f"device file `{origin}` needs a table [mac_per_second] of width = MAC/s, it has none")
     for width in peaks:
         if not width.isdecimal() or int(width) < 1:
-            raise InvalidArgument(f"device file `{origin}`: `mac_per_second.{width}` is not a width in bits; expected 1 or more")
+            raise InvalidArgument(
+                f"device file `{origin}`: `mac_per_second.{width}` is not a width in bits; expected 1 or more"
+            )
     sources = content.get("sources", {})
     if not isinstance(sources, dict):
         raise InvalidArgument(f"device file `{origin}`: `sources` must be a table of texts, got {sources!r}")
@@ -113,6 +119,7 @@ def _parse(name: str, origin: str, text: str) -> Device:
         tuple(sorted((int(w), _number(origin, peaks, w, "mac_per_second.")) for w in peaks)),
         _number(origin, content, "memory_bandwidth"),
         _number(origin, content, "layer_overhead", zero=True),
+        _whole(origin, content.get("round_to", 1)),
         {str(key): str(value) for key, value in sources.items()},
     )
 
@@ -127,23 +134,21 @@ def _number(origin: str, table: Mapping[str, Any], key: str, prefix: str = "", z
     return float(value)
 
 
+def _whole(origin: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgument(f"device file `{origin}`: `round_to` must be a whole number of at least 1, got {value!r}")
+    return value
+
+
 def layer_latency(plans: Plans, device: Device) -> dict[str, FloatArray]:
     """Seconds of each quantizable layer by term (`compute`, `memory`, `overhead`), each (n, n_quantizable).
 
-    A layer reads its weights, bias and inputs at their widths, and writes its outputs at the data width of
-    the layer after it, the last one in float32. Element-wise layers are taken as fused.
+    A layer reads its weights, bias and inputs in their formats, and writes its outputs in the data format of
+    the layer after it, the last one in float32. Element-wise layers are taken as fused. Operands of any family run
+    at the peak of integers of their width.
     """
-    layers = plans.network.quantizable
     data, weight = plans.widths["data_in"], plans.widths["weight"]
-    written = np.concatenate([data[:, 1:], np.full((plans.n, 1), _FLOAT_BITS)], axis=1)
-    read_positions = np.array([layer.input_positions for layer in layers])
-    positions = np.array([layer.positions for layer in layers])
-    repeats = plans.repeats(layers)
-    bits = (
-        layer_bits(plans)
-        + plans.inputs(layers) * repeats * read_positions * data
-        + plans.outputs(layers) * repeats * positions * written
-    )
+    bits = layer_bits(plans) + input_bits(plans) + output_bits(plans)
     return {
         "compute": layer_macs(plans) / device.peak(np.maximum(data, weight)),
         "memory": bits / 8.0 / device.memory_bandwidth,
@@ -156,3 +161,29 @@ def latency(plans: Plans, device: Device) -> FloatArray:
     terms = layer_latency(plans, device)
     total: FloatArray = (np.maximum(terms["compute"], terms["memory"]) + terms["overhead"]).sum(axis=1)
     return total
+
+
+def latency_rows(plans: Plans, device: Device) -> list[dict[str, Any]]:
+    """For each quantizable layer of the first genome: microseconds, what binds, and what could be rounded.
+
+    `bound by` is the largest of compute, memory and overhead. `round_to` is there when a channel count lies between
+    two multiples of what the device handles at once: the next multiple takes no longer on it.
+    """
+    terms = {name: values[0] for name, values in layer_latency(plans, device).items()}
+    rows: list[dict[str, Any]] = []
+    inputs, outputs = (
+        counts[0] for counts in (plans.inputs(plans.network.quantizable), plans.outputs(plans.network.quantizable))
+    )
+    for i in range(len(inputs)):
+        parts = {name: float(values[i]) for name, values in terms.items()}
+        roof = max(parts["compute"], parts["memory"])
+        bound = "overhead" if parts["overhead"] >= roof else max(("compute", "memory"), key=parts.__getitem__)
+        row = {"latency": (roof + parts["overhead"]) * 1e6, "bound by": bound}
+        rows.append(row | _suggestion(device.round_to, int(inputs[i]), int(outputs[i])))
+    return rows
+
+
+def _suggestion(multiple: int, inputs: int, outputs: int) -> dict[str, str]:
+    off = {"in": inputs, "out": outputs}
+    texts = [f"{side} {-(-count // multiple) * multiple}" for side, count in off.items() if count % multiple]
+    return {"round_to": ", ".join(texts) or "-"} if multiple > 1 else {}

@@ -44,6 +44,7 @@ __all__ = [
     "Minifloat",
     "Ternary",
     "parse",
+    "parse_list",
 ]
 
 FAMILIES: tuple[type[Format], ...] = (
@@ -85,3 +86,15 @@ def parse(spec: str) -> Format:
     raise InvalidArgument(
         f"format `{shown(spec)}` does not parse: it begins like no format; expected one like {_EXAMPLES}"
     )
+
+
+def parse_list(specs: str) -> tuple[Format, ...]:
+    """The formats that `specs` names, separated by commas: `fixed4,int8c,mxfp4e2m1`.
+
+    Raises:
+        InvalidArgument: one that does not parse, or none at all.
+    """
+    found = tuple(parse(spec.strip()) for spec in specs.split(",") if spec.strip())
+    if not found:
+        raise InvalidArgument(f"formats `{shown(specs)}` name none; expected specs such as `fixed4,fixed8,fp8e4m3`")
+    return found

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from evonas.chains import Chain
-from evonas.costs import DEFAULT_DEVICE
+from evonas.costs import DEFAULT_LATENCY
 from evonas.describe import describe
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.graph import Frozen, find_chains, recalibrate_batchnorm, resize
@@ -64,7 +64,7 @@ class ModelProblem(NetworkProblem):
         seeds: trains that many times, and reports the mean and the spread over them.
         recipe: learning rate, batch and weight decay of training.
         device: where the network runs, `cpu` or `cuda`.
-        latency_device: the device whose latency is modelled.
+        latency: where latency comes from, such as `roofline:pynq-z1`, `table:cpu.json` or `measured`.
         name: for the run directory.
         chain_names: new names for chains, such as `{"chain0": "hidden"}`.
 
@@ -87,7 +87,7 @@ class ModelProblem(NetworkProblem):
         seeds: int = 1,
         recipe: Recipe | None = None,
         device: str = "cpu",
-        latency_device: str = DEFAULT_DEVICE,
+        latency: str = DEFAULT_LATENCY,
         name: str | None = None,
         chain_names: Mapping[str, str] | None = None,
     ) -> None:
@@ -113,7 +113,7 @@ class ModelProblem(NetworkProblem):
             self.splits()
         network = describe(self._found, names=chain_names)
         self._graph_names = dict(zip((c.name for c in network.chains), self._found, strict=True))
-        super().__init__(plan_space(network, _joint(space)), device=latency_device)
+        super().__init__(plan_space(network, _joint(space)), latency=latency)
         if weights == "supernet":
             _check_slices(self._counts(), self.chains)
         self._siblings = [self._with_seed(seed) for seed in range(1, seeds)]
@@ -333,7 +333,7 @@ def _joint(space: JointSpace | Mapping[str, Any] | None) -> JointSpace:
 
 
 def _over_seeds(scores: list[dict[str, float]]) -> dict[str, float]:
-    """Mean of every score, and its sample standard deviation as `<name>_spread`."""
+    """Mean of every score; of accuracy and loss also the sample standard deviation, as `<name>_spread`."""
     columns = {name: [row[name] for row in scores] for name in scores[0]}
     means = {name: statistics.fmean(values) for name, values in columns.items()}
-    return means | {f"{name}_spread": statistics.stdev(values) for name, values in columns.items()}
+    return means | {f"{name}_spread": statistics.stdev(columns[name]) for name in ("accuracy", "loss")}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,17 +18,21 @@ from evonas import costs
 from evonas.chains import Chain
 from evonas.formats import Format
 from evonas.objective import Objective
-from evonas.plan import PlanSpace
+from evonas.plan import Plans, PlanSpace
 from evonas.problem.base import Estimate, Problem, Sensitivities
 from evonas.problem.data import Split
+from evonas.problem.genes import Rule, with_rules
 from evonas.quantize import Memo, PostTraining, single_thread
 from evonas.space import FloatArray, IntArray
+from evonas.timing import interleaved, timed_module
 from evonas.training import WeightStore
 
 __all__ = ["NetworkProblem", "Split"]
 
-_CHUNK = 65_536  # genomes whose costs are computed at once, which bounds memory
+CHUNK = 16_384  # genomes whose costs are computed at once, which bounds memory
 _CALIBRATION = 256  # training samples from which formats are calibrated
+_SPEC_SHOWN = 24  # characters of a spec in a table
+_ROUNDS = 30  # of a latency measurement
 _SENSITIVITY_SAMPLES = 64  # training samples on which sensitivities are measured
 _KEPT_NETWORKS = 64  # channel configurations whose trained networks stay in memory
 
@@ -44,20 +49,33 @@ class NetworkProblem(Problem):
 
     Args:
         plan_space: genes and the network they drive.
-        device: name or TOML file of the device whose latency is modelled.
+        latency: where latency comes from: `roofline:<device>`, `table:<file>`, `measured`, or a device's name.
     """
 
     classes: int
 
-    def __init__(self, plan_space: PlanSpace, *, device: str) -> None:
+    def __init__(self, plan_space: PlanSpace, *, latency: str) -> None:
         self.plan_space = plan_space
         self.space = plan_space.space
-        self.device = costs.load_device(device)
-        self.objectives = (*MEASURED, *costs.objectives(self.device))
+        self.latency = costs.load_latency(latency)
+        self.objectives = (*MEASURED, *costs.objectives(self.latency))
         self.default_objectives = ("accuracy", "latency", "size", "flops")
         self.weights = WeightStore()
         self._networks: OrderedDict[tuple[tuple[str, int], ...], PostTraining] = OrderedDict()
-        self.exact_values(self.space.corners())  # a device that cannot run the widest plan is refused here
+        self.exact_values(self.space.corners())  # a source that does not cover the widest plan is refused here
+
+    def with_rules(self, rules: Sequence[Rule], *, channels: bool = True) -> Self:
+        """The same problem with the genes of formats that `rules` say, and its genes of channels unless told not to.
+
+        Raises:
+            EvonasError: a rule that does not fit the network.
+        """
+        changed = copy.copy(self)
+        changed.plan_space = with_rules(self.plan_space, rules, channels=channels)
+        changed.space = changed.plan_space.space
+        changed.options = {**self.options, "genes": [rule.table() for rule in rules], "channels": channels}
+        changed.exact_values(changed.space.corners())
+        return changed
 
     @abstractmethod
     def splits(self) -> tuple[Split, Split, Split]:
@@ -95,11 +113,11 @@ class NetworkProblem(Problem):
         """All costs of genomes (n, n_genes), shape (n, n_exact); no module is built."""
         names = [objective.name for objective in self.exact]
         result = np.empty((len(genomes), len(names)))
-        for start in range(0, len(genomes), _CHUNK):
-            rows = slice(start, start + _CHUNK)
+        for start in range(0, len(genomes), CHUNK):
+            rows = slice(start, start + CHUNK)
             plans = self.plan_space.plans(genomes[rows])
             for column, name in enumerate(names):
-                result[rows, column] = costs.cost(name, plans, self.device)
+                result[rows, column] = costs.cost(name, plans, self.latency)
         return result
 
     def network(self, genome: IntArray) -> PostTraining:
@@ -122,16 +140,32 @@ class NetworkProblem(Problem):
         with single_thread():
             for row in np.lexsort(genomes.T[::-1]):
                 memo = memos.setdefault(self.network(genomes[row]), {})
-                scores[row] = self._scores(self.logits(genomes[row], self.validation.inputs, memo))
+                logits = self.logits(genomes[row], self.validation.inputs, memo)
+                scores[row] = self._scores(logits) | self._timing(genomes[row])
         return scores
+
+    def _timing(self, genome: IntArray) -> dict[str, float]:
+        """Measured latency and its quartiles in µs a sample; nothing where latency is modelled.
+
+        What is timed is the deployable form: the float network with the genome's channels. It takes turns with the
+        network of the original channels, so that a slow spell of the machine does not pass for a slow candidate.
+        """
+        if not isinstance(self.latency, costs.Measured):
+            return {}
+        batch = self.latency.batch
+        samples = self.validation.inputs[torch.arange(batch) % len(self.validation)]
+        chosen = self.trained(dict(self.plan_space.plan(genome).channels))
+        original = self.trained({chain.name: chain.channels for chain in self.chains})
+        calls = [timed_module(network, samples) for network in (chosen, original)]
+        timing = interleaved(calls, rounds=_ROUNDS, rng=np.random.default_rng(0))[0]
+        names = {"latency_q1": timing.q1, "latency": timing.median, "latency_q3": timing.q3}
+        return {name: 1e6 * seconds / batch for name, seconds in names.items()}
 
     def _scores(self, logits: Tensor) -> dict[str, float]:
         from torchmetrics.functional.classification import multiclass_accuracy
 
         targets = self.validation.targets
-        accuracy = multiclass_accuracy(
-            logits, targets, num_classes=self.classes, average="micro", validate_args=False
-        )
+        accuracy = multiclass_accuracy(logits, targets, num_classes=self.classes, average="micro", validate_args=False)
         return {"accuracy": float(accuracy), "loss": float(nn.functional.cross_entropy(logits, targets))}
 
     def logits(self, genome: IntArray, inputs: Tensor, memo: Memo | None = None) -> Tensor:
@@ -209,23 +243,32 @@ class NetworkProblem(Problem):
     def details(self, genome: IntArray) -> list[dict[str, Any]]:
         """One row a layer: concrete formats, channels, costs, and what bounds its latency."""
         plans = self.plan_space.plans(genome[None])
-        terms = costs.layer_latency(plans, self.device)
         plan = self.network(genome).concrete(self.plan_space.plan(genome))
+        weights = plans.weights(plans.network.quantizable)[0]
+        latencies = self._latency_rows(plans)
+        return [
+            {
+                "layer": layer.layer.name,
+                "inputs": layer.inputs,
+                "outputs": layer.outputs,
+                **{slot: _shown(fmt) for slot, fmt in layer.formats.items()},
+                "weights": int(weights[i]),
+                **latencies[i],
+            }
+            for i, layer in enumerate(plan.layers)
+        ]
+
+    def _latency_rows(self, plans: Plans) -> list[dict[str, Any]]:
+        """What is known of each quantizable layer's latency in the one genome of `plans`."""
         layers = plans.network.quantizable
-        weights = plans.weights(layers)[0]
-        rows = []
-        for i, layer in enumerate(plan.layers):
-            compute, memory, overhead = (float(terms[name][0, i]) for name in ("compute", "memory", "overhead"))
-            roof = max(compute, memory)
-            rows.append(
-                {
-                    "layer": layer.layer.name,
-                    "inputs": layer.inputs,
-                    "outputs": layer.outputs,
-                    **{slot: fmt.spec for slot, fmt in layer.formats.items()},
-                    "weights": int(weights[i]),
-                    "latency": (roof + overhead) * 1e6,
-                    "bound by": "overhead" if overhead >= roof else "compute" if compute >= memory else "memory",
-                }
-            )
-        return rows
+        if isinstance(self.latency, costs.Table):
+            seconds = self.latency.layer_seconds(plans)
+            return [{"latency": float(seconds[layer.name][0]) * 1e6} for layer in layers]
+        if isinstance(self.latency, costs.Device):
+            return costs.latency_rows(plans, self.latency)
+        return [{} for _ in layers]
+
+
+def _shown(fmt: Format) -> str:
+    """A spec for a table, a long list of scales cut."""
+    return fmt.spec if len(fmt.spec) <= _SPEC_SHOWN else f"{fmt.spec.partition('@')[0]}@..."

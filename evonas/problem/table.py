@@ -14,7 +14,7 @@ import numpy as np
 from evonas.errors import EvonasError, InvalidArgument, unknown_name
 from evonas.objective import Objective, minimised
 from evonas.problem.base import Problem, Sensitivities
-from evonas.space import FloatArray, Gene, IntArray, SearchSpace
+from evonas.space import BoolArray, FloatArray, Gene, IntArray, SearchSpace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ class TableProblem(Problem):
         self.space = space
         self.objectives = tuple(objectives)
         if not self.objectives:
-            raise InvalidArgument(f"table `{name}` has no objectives; head a column `NAME (min)` or name one")
+            raise InvalidArgument(f"table `{name}` has no objectives; give at least one")
         self.default_objectives = tuple(default_objectives or [objective.name for objective in self.objectives])
         self.options = dict(options or {})
         self.values = self._checked("values", values)
@@ -154,7 +154,9 @@ class TableProblem(Problem):
         except OSError as error:
             raise InvalidArgument(f"table {path} cannot be written: {error.strerror or error}") from None
         except ImportError:
-            raise InvalidArgument(f"table {path}: Parquet needs the package pyarrow; install it, or use .csv or .npz") from None
+            raise InvalidArgument(
+                f"table {path}: Parquet needs the package pyarrow; install it, or use .csv or .npz"
+            ) from None
         finally:
             partial.unlink(missing_ok=True)
 
@@ -188,12 +190,16 @@ class TableProblem(Problem):
         name = name or path.stem
         found = _objectives(path, columns, objectives, exact)
         genes = {key: values for key, values in columns.items() if key not in found}
+        if not found:
+            raise InvalidArgument(f"table {path} has no objectives; head a column `NAME (min)` or name one")
         if not genes:
             raise InvalidArgument(f"table {path} has no gene columns, only objectives")
         missing = next((key for key, values in columns.items() if _missing(values).any()), None)
         if missing is not None:
             row = int(_missing(columns[missing]).argmax())
-            raise InvalidArgument(f"table {path}: column `{missing}` has no finite value in row {row + 1}; fill or remove it")
+            raise InvalidArgument(
+                f"table {path}: column `{missing}` has no finite value in row {row + 1}; fill or remove it"
+            )
         space, genomes = _decoded(genes)
         _require_complete(path, space, genomes)
         values = np.empty((space.size, len(found)))
@@ -320,9 +326,13 @@ def _columns(path: Path) -> tuple[dict[str, np.ndarray], Sensitivities | None]:
             frame = pd.DataFrame(arrays)
         else:
             known = None
-            frame = pd.read_csv(path, keep_default_na=False, na_values=[""]) if suffix == ".csv" else pd.read_parquet(path)
+            frame = (
+                pd.read_csv(path, keep_default_na=False, na_values=[""]) if suffix == ".csv" else pd.read_parquet(path)
+            )
     except ImportError:
-        raise InvalidArgument(f"table {path}: Parquet needs the package pyarrow; install it, or use .csv or .npz") from None
+        raise InvalidArgument(
+            f"table {path}: Parquet needs the package pyarrow; install it, or use .csv or .npz"
+        ) from None
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InvalidArgument(f"table {path} cannot be read as {suffix[1:]}: {reason}") from None
@@ -331,12 +341,13 @@ def _columns(path: Path) -> tuple[dict[str, np.ndarray], Sensitivities | None]:
     return {str(key): column.to_numpy() for key, column in frame.items()}, known
 
 
-def _missing(cells: np.ndarray) -> np.ndarray:
+def _missing(cells: np.ndarray) -> BoolArray:
     """Which cells are empty or not finite, shape (n,)."""
     import pandas as pd
 
     if cells.dtype.kind == "f":
-        return ~np.isfinite(cells)
+        broken: BoolArray = ~np.isfinite(cells)
+        return broken
     return np.asarray(pd.isna(cells))
 
 
@@ -382,9 +393,11 @@ def _decoded(genes: Mapping[str, np.ndarray]) -> tuple[SearchSpace, IntArray]:
     for name, cells in genes.items():
         codes, uniques = pd.factorize(cells)
         values, ordered = _read_choices([_plain(value) for value in uniques])
-        order = sorted(range(len(values)), key=lambda i, v=values: _order_key(v[i])) if ordered else range(len(values))
+        order = (
+            np.argsort([_order_key(value) for value in values], kind="stable") if ordered else np.arange(len(values))
+        )
         place = np.empty(len(values), dtype=np.int64)
-        place[list(order)] = np.arange(len(values))
+        place[order] = np.arange(len(values))
         labels = tuple(str(_plain(uniques[i])) for i in order)
         group = name.rpartition(".")[0]
         found.append(Gene(name, tuple(values[i] for i in order), labels, group, ordered))
@@ -419,7 +432,9 @@ def _order_key(value: Any) -> float:
 def _require_complete(path: Path, space: SearchSpace, genomes: IntArray) -> None:
     """Every genome exactly once."""
     if not space.indexable or space.size > _LARGEST:
-        raise InvalidArgument(f"table {path}: its genes span {space.size:.3g} genomes, of which it holds {len(genomes):,}")
+        raise InvalidArgument(
+            f"table {path}: its genes span {space.size:.3g} genomes, of which it holds {len(genomes):,}"
+        )
     ranks = space.rank(genomes)
     counts = np.bincount(ranks, minlength=space.size)
     for bad, text in ((counts > 1, "is there more than once"), (counts == 0, "is missing")):

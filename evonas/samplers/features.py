@@ -103,9 +103,7 @@ class Features:
 
     def _shares(self, genomes: IntArray) -> list[FloatArray]:
         """Share of each category among the genes that have it, (n, categories) for each set of genes alike."""
-        return [
-            np.mean([self._blocks[i].linear[genomes[:, i]] for i in genes], axis=0) for genes in self._alike
-        ]
+        return [np.mean([self._blocks[i].linear[genomes[:, i]] for i in genes], axis=0) for genes in self._alike]
 
     def _sums(self, genomes: IntArray, degree: int) -> list[FloatArray]:
         if self._sensitivities is None:

@@ -133,7 +133,12 @@ def fit(
     problem = _Posterior(stationary, linear, (targets - mean) / deviation, owners)
     begin = (start or Hyperparameters.default(groups)).vector
     found = minimize(
-        problem, begin, jac=True, method="L-BFGS-B", bounds=[(-_BOUNDS, _BOUNDS)] * len(begin), options={"maxiter": iterations}
+        problem,
+        begin,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-_BOUNDS, _BOUNDS)] * len(begin),
+        options={"maxiter": iterations},
     )
     return Hyperparameters.of(found.x if np.isfinite(found.fun) else begin)
 

@@ -175,9 +175,7 @@ def dominated_boxes(front: FloatArray, reference: FloatArray) -> tuple[FloatArra
     return lower[full], upper[full]
 
 
-def expected_improvement(
-    marginals: Sequence[Marginal], front: FloatArray, reference: FloatArray
-) -> FloatArray:
+def expected_improvement(marginals: Sequence[Marginal], front: FloatArray, reference: FloatArray) -> FloatArray:
     """Expected growth of the hypervolume that `front` (n, k) has below `reference` (k,), shape (m,) for m candidates.
 
     The volume that a candidate dominates, less its overlap with every box of what is dominated already:
@@ -197,7 +195,9 @@ def expected_improvement(
         overlap: FloatArray | float = 1.0
         volume = np.ones(part.stop - start)
         for j, marginal in enumerate(marginals):
-            bounds, inverse = np.unique(np.concatenate([lower[:, j], upper[:, j], reference[j : j + 1]]), return_inverse=True)
+            bounds, inverse = np.unique(
+                np.concatenate([lower[:, j], upper[:, j], reference[j : j + 1]]), return_inverse=True
+            )
             psi = marginal.take(part).shortfall(bounds)
             low, high, top = inverse[: len(lower)], inverse[len(lower) : -1], inverse[-1]
             overlap = overlap * (psi[:, high] - psi[:, low])

@@ -23,6 +23,7 @@ _EVERY_STEP = 60  # up to here hyperparameters are fitted at every step,
 _GROWTH = 1.04  # beyond, when the data has grown by this factor
 _ROOMS = (1.0, 2.0, 4.0)  # below the smallest value, in units of the median's distance from it
 _TREES = 100
+_TREES_GROWTH = 1.01
 _LEAF = 2  # samples at least in a leaf
 
 
@@ -125,13 +126,19 @@ class GpModel(Model):
 class TreeModel(Model):
     """Ridge regression plus extremely randomised trees (Geurts et al. 2006) on what it leaves.
 
-    The deviation is the spread of the trees, and at least what cross-validated ridge regression would leave shrunk by
-    the share that the trees explain of the training residuals.
+    The deviation is the spread of the trees. Fitted again as the data grows.
     """
+
+    def __init__(self, features: Features) -> None:
+        super().__init__(features)
+        self._fitted = 0
 
     def fit(self, genomes: IntArray, values: FloatArray, rng: np.random.Generator) -> None:
         from sklearn.ensemble import ExtraTreesRegressor
 
+        if len(genomes) < _TREES_GROWTH * self._fitted:
+            return  # one point more or less hardly changes an ensemble, and growing it takes as long as choosing
+        self._fitted = len(genomes)
         self.scale = Scale(values)
         linear = self.features.linear(genomes)
         targets = self.scale.apply(values)

@@ -33,7 +33,7 @@ class Nsga3Sampler(Nsga2Sampler):
         return NSGA3(directions, pop_size=max(self.population, len(directions)), selection=selection, **operators)
 
 
-def _feasible_first(pop: Any, P: Any, random_state: Any = None, **kwargs: Any) -> Any:
+def _feasible_first(pop: Any, P: Any, random_state: Any = None, **_: Any) -> Any:
     """The parent that violates less, and at random between equals; pymoo's own breaks these ties unseeded."""
     violation = pop.get("CV")[:, 0]
     first, second = P[:, 0], P[:, 1]

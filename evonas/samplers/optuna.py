@@ -140,7 +140,7 @@ class OptunaSampler(Sampler):
 
 
 class TpeSampler(OptunaSampler):
-    """The multi-objective tree-structured Parzen estimator (Ozaki et al. 2022, doi:10.1613/jair.1.13188), multivariate."""
+    """Multi-objective TPE (Ozaki et al. 2022, doi:10.1613/jair.1.13188), multivariate."""
 
     def __init__(self, task: Task, seed: int) -> None:
         super().__init__(task, seed, name="TPESampler", multivariate=True)

@@ -57,8 +57,9 @@ def thinned(task: Task, path: IntArray, n: int) -> IntArray:
     costs = log_costs(task, path)
     length = costs.mean(axis=1) if costs.shape[1] else -np.arange(len(path), dtype=np.float64)
     wanted = np.linspace(length[0], length[-1], n)
-    rows = np.unique(np.abs(length[:, None] - wanted).argmin(axis=0))
-    return path[rows]
+    nearest = np.abs(length[:, None] - wanted).argmin(axis=0)
+    kept: IntArray = path[np.unique(nearest)]
+    return kept
 
 
 def spread(task: Task, n: int, rng: np.random.Generator) -> IntArray:

@@ -158,12 +158,12 @@ class SurrogateSampler(Sampler):
         if self.settings.explore and self._suggested % self.settings.explore == 0:
             near = self._fresh(self._neighbours(self._front_genomes()))
             if len(near):
-                return near[self.rng.integers(len(near))][None]
+                return self.rng.choice(near, 1)
         return self._batch(pool, front)
 
     def _batch(self, pool: IntArray, front: FloatArray) -> IntArray:
         """Greedily the best of the pool, each believed before the next is chosen."""
-        scores, marginals = self._score(pool, front)
+        scores = self._score(pool, front)
         chosen = [pool[int(scores.argmax())]]
         kept = np.argsort(-scores, kind="stable")[:_RECONSIDERED]
         pool = pool[kept]
@@ -171,7 +171,7 @@ class SurrogateSampler(Sampler):
             for model in self._models.values():
                 model.believe(chosen[-1][None])
             front = np.concatenate([front, self._centres(chosen[-1][None])])
-            scores, marginals = self._score(pool, front)
+            scores = self._score(pool, front)
             taken = (pool[:, None, :] == np.array(chosen)).all(axis=2).any(axis=1)
             chosen.append(pool[int(np.where(taken, -1.0, scores).argmax())])
         return np.array(chosen)
@@ -187,8 +187,7 @@ class SurrogateSampler(Sampler):
 
     def _meets(self) -> BoolArray:
         """Which known evaluations meet the measured constraints, shape (n,)."""
-        met: BoolArray = (self.task.violations(list(self._known.values())) <= 0).all(axis=1)
-        return met
+        return np.asarray((self.task.violations(list(self._known.values())) <= 0).all(axis=1))
 
     def _front(self, pending: IntArray) -> FloatArray:
         """Values of known points that meet the constraints, and what is believed of pending ones, (n, k)."""
@@ -219,22 +218,25 @@ class SurrogateSampler(Sampler):
             values = objective.sign * np.array([e.values[objective.name] for e in evaluations])
             fresh = make_model(self.settings.model, len(genomes), self._features)
             kept = self._models.get(objective.name)
-            model = self._models[objective.name] = kept if type(kept) is type(fresh) else fresh  # type: ignore[assignment]
+            model = kept if kept is not None and type(kept) is type(fresh) else fresh
             model.fit(genomes, values, self.rng)
+            self._models[objective.name] = model
 
     def _marginals(self, genomes: IntArray) -> list[Marginal]:
         """The distribution of each of the front's objectives at genomes (n, n_genes)."""
         names = [objective.name for objective in self.task.problem.exact]
         exact = self.task.problem.exact_values(genomes)
         return [
-            self._models[o.name].predict(genomes) if self._modelled(o) else Exact(o.sign * exact[:, names.index(o.name)])
+            self._models[o.name].predict(genomes)
+            if self._modelled(o)
+            else Exact(o.sign * exact[:, names.index(o.name)])
             for o in self.task.objectives
         ]
 
     def _centres(self, genomes: IntArray) -> FloatArray:
         return np.stack([marginal.centre for marginal in self._marginals(genomes)], axis=1)
 
-    def _score(self, genomes: IntArray, front: FloatArray) -> tuple[FloatArray, list[Marginal]]:
+    def _score(self, genomes: IntArray, front: FloatArray) -> FloatArray:
         """The acquisition function, shape (n,): improvement times the probability of meeting the constraints."""
         marginals = self._marginals(genomes)
         hopes = np.stack([marginal.quantile(-_OPTIMISM) for marginal in marginals], axis=1)
@@ -248,7 +250,7 @@ class SurrogateSampler(Sampler):
             marginal = self._models[constraint.objective.name].predict(genomes)
             below = constraint.at_least == constraint.objective.maximise  # in minimised values the limit is from above
             scores = scores * (marginal.probability(limit) if below else 1.0 - marginal.probability(limit))
-        return scores, marginals
+        return scores
 
     def _reference(self, front: FloatArray, hopes: FloatArray) -> FloatArray:
         """A little past the range of the known front and the hoped-for one together, but not past all that was seen.
@@ -270,7 +272,9 @@ class SurrogateSampler(Sampler):
         known, parents = len(self._known), self._front_genomes()
         if known >= _SEARCH_GROWTH * self._searched or len(self._shortlist) == 0:
             self._searched = known
-            self._shortlist = self._searched_whole(front) if self.space.size <= _WHOLE else self._searched_by_evolution(parents)
+            self._shortlist = (
+                self._searched_whole(front) if self.space.size <= _WHOLE else self._searched_by_evolution(parents)
+            )
         near = self._neighbours(parents)
         if len(near) > _LOCAL:
             near = near[self.rng.choice(len(near), _LOCAL, replace=False)]
@@ -304,7 +308,7 @@ class SurrogateSampler(Sampler):
             if len(fresh) == 0:
                 continue
             best = np.concatenate([best, fresh])
-            scores = np.concatenate([scores, self._score(fresh, front)[0]])
+            scores = np.concatenate([scores, self._score(fresh, front)])
             kept = np.argsort(-scores, kind="stable")[: _SHORTLIST + len(self.proposed)]
             best, scores = best[kept], scores[kept]
         return self._fresh(best)[:_SHORTLIST]

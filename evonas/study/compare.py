@@ -26,6 +26,7 @@ from evonas.study.store import DATABASE, Row, StudyStore
 
 __all__ = ["compare", "load_study", "table"]
 
+_TABLE_LIMIT = 1_000_000  # genomes that a table holds unless another limit is given
 TABULATED = 50_000  # spaces up to here are enumerated, so that their true front is known
 _TABLES = "tables"
 
@@ -164,6 +165,11 @@ def table(
         raise InvalidArgument(f"table {path} exists already; give another path or remove it")
     check_suffix(path)
     found = load(problem) if isinstance(problem, str) else problem
+    if limit is None and found.space.size > _TABLE_LIMIT:
+        raise InvalidArgument(
+            f"problem `{found.name}` has {found.space.summary}, too many to enumerate; give a limit (--limit 10000) "
+            "and choices are left out evenly"
+        )
     size = found.space.size if limit is None else subspace(found.space, limit).size
     made = TableProblem.of(found, limit=limit, progress=(lambda done: progress(done, size)) if progress else None)
     made.write(path)
@@ -192,7 +198,9 @@ def _setup(given: str | Problem, options: _Options, directory: Path, notes: list
     problem = load(given) if isinstance(given, str) else given
     limits = options.limits(problem)
     if options.budget > problem.space.size:
-        notes.append(f"{problem.name} has {problem.space.size:,} genomes: its runs end there, not at {options.budget:,}")
+        notes.append(
+            f"{problem.name} has {problem.space.size:,} genomes: its runs end there, not at {options.budget:,}"
+        )
     limits.task(problem)
     config = {
         "spec": given if isinstance(given, str) else None,
@@ -278,7 +286,9 @@ def _record(store: StudyStore, directory: Path, setups: Sequence[_Setup], specs:
     store.update_config("samplers", samplers)
 
 
-def _result(store: StudyStore, problem: Problem, limits: Limits, labels: Sequence[str], seeds: Sequence[int]) -> ProblemResult:
+def _result(
+    store: StudyStore, problem: Problem, limits: Limits, labels: Sequence[str], seeds: Sequence[int]
+) -> ProblemResult:
     """The runs of a problem, scored."""
     task = limits.task(problem)
     runs = {(run.sampler, run.seed): run for run in store.runs(problem.name)}
@@ -297,7 +307,8 @@ def _scored(task: Task, rows: Sequence[Row], seed: int, charge: int, budget: int
     values = np.full((len(spent), len(task.objectives)), np.nan)
     ok = [i for i, row in enumerate(spent) if row.evaluation.status == "ok"]
     found = [spent[i].evaluation for i in ok]
-    counted = [i for i, met in zip(ok, (task.violations(found) <= 0).all(axis=1), strict=True) if met]
+    met = np.asarray((task.violations(found) <= 0).all(axis=1))
+    counted = [row for row, counts in zip(ok, met, strict=True) if counts]
     if counted:
         values[counted] = task.problem.true_values(genomes[counted], task.objectives)
         if not np.isfinite(values[counted]).all():

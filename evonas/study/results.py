@@ -19,6 +19,7 @@ from evonas.study.scoring import (
     TARGETS,
     Reference,
     area,
+    ecdf,
     evaluations_to,
     hypervolume_curve,
     indicators,
@@ -93,6 +94,12 @@ class ProblemResult:
     @cached_property
     def _curves(self) -> dict[str, FloatArray]:
         return {sampler: self.curves(sampler) for sampler in self.runs}
+
+    targets = TARGETS
+
+    def ecdf(self, sampler: str) -> FloatArray:
+        """Share of seeds and targets reached after 1, ..., budget evaluations, shape (budget,)."""
+        return ecdf(self.times(sampler), self.budget)
 
     def times(self, sampler: str, targets: Sequence[float] = TARGETS) -> FloatArray:
         """Evaluations to each target, infinite where missed, shape (n_seeds, n_targets)."""

@@ -199,8 +199,9 @@ class _Recorder:
         found = self._recorded[number].evaluation
         if found.genome != tuple(genome.tolist()):
             raise RunError(
-                f"the study cannot be continued: {self._run.sampler} with seed {self._run.seed} no longer proposes what it "
-                f"recorded as evaluation {number} on {self._run.problem}; install the versions it was run with, or start anew"
+                f"the study cannot be continued: {self._run.sampler} with seed {self._run.seed} no longer proposes "
+                f"what it recorded as evaluation {number} on {self._run.problem}; install the versions it was run "
+                "with, or start anew"
             )
         return found
 

@@ -114,7 +114,9 @@ def friedman(scores: FloatArray, samplers: Sequence[str]) -> Ranking:
     """Ranks over problems, from scores (n_problems, n_samplers), larger better (Demsar 2006, JMLR 7, section 3.2)."""
     problems, count = scores.shape
     ranks = stats.rankdata(-scores, axis=1)
-    statistic = 12 * problems / (count * (count + 1)) * (np.square(ranks.mean(axis=0)).sum() - count * (count + 1) ** 2 / 4)
+    statistic = (
+        12 * problems / (count * (count + 1)) * (np.square(ranks.mean(axis=0)).sum() - count * (count + 1) ** 2 / 4)
+    )
     p = float(stats.chi2.sf(statistic, count - 1))
     critical = stats.studentized_range.ppf(1 - ALPHA, count, np.inf) / np.sqrt(2.0)
     difference = float(critical * np.sqrt(count * (count + 1) / (6.0 * problems)))

@@ -123,7 +123,9 @@ class StudyStore:
         if application != _APPLICATION:
             raise RunError(f"{path} is no study of evonas; give another directory")
         if version > _VERSION:
-            raise RunError(f"{path} was written by a newer evonas (format {version}, this one reads {_VERSION}); upgrade")
+            raise RunError(
+                f"{path} was written by a newer evonas (format {version}, this one reads {_VERSION}); upgrade"
+            )
         return cls(connection)
 
     def __enter__(self) -> Self:
@@ -151,8 +153,7 @@ class StudyStore:
             self._connection.execute(
                 "INSERT OR IGNORE INTO run (problem, sampler, seed) VALUES (?, ?, ?)", (problem, sampler, seed)
             )
-        found = next(run for run in self.runs(problem) if (run.sampler, run.seed) == (sampler, seed))
-        return found
+        return next(run for run in self.runs(problem) if (run.sampler, run.seed) == (sampler, seed))
 
     def runs(self, problem: str) -> list[Run]:
         """All runs on a problem, by sampler in the order in which they came, then seed."""

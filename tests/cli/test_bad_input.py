@@ -7,12 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli.helpers import run_here, run_process
 from filelock import FileLock
 
 import evonas
+from cli.helpers import run_here, run_process
 
 DEVICE = "memory_bandwidth = 1e9\nlayer_overhead = 1e-6\n[mac_per_second]\n16 = 1e9\n"
+RUN_FILE = "problem = 'digits'\nobjectives = ['accuracy', 'size']\n"
+POINTS = (
+    '[{"inputs": 8, "outputs": 8, "width": 32, "q1": 1e-6, "median": 2e-6, "q3": 3e-6},'
+    ' {"inputs": 64, "outputs": 64, "width": 32, "q1": 1e-6, "median": 2e-6, "q3": 3e-6}]'
+)
+TABLE = (
+    '{"evonas_latency": 1, "batch": 1, "threads": 1, "layers": [{"kind": "relu", "taps": 1, "positions": 1,'
+    ' "input_positions": 1, "points": ' + POINTS + "}]}"
+)
 PROBLEM = """
 import evonas
 from evonas.problem import Problem
@@ -104,6 +113,26 @@ SETUP: dict[str, Callable[[Path, Path], object]] = {
     "truncated": lambda here, run: (_copy(run, here / "run"), _truncate(here / "run")),
     "newer": lambda here, run: (_copy(run, here / "run"), _set_version(here / "run", 99)),
     "foreign": lambda here, run: ((here / "run").mkdir(), _other_database(here / "run")),
+    "round_to": lambda here, run: (here / "device.toml").write_text("round_to = 2.5\n" + DEVICE),
+    "table.json": lambda here, run: (here / "table.json").write_text(TABLE),
+    "table_text": lambda here, run: (here / "table.json").write_text("{"),
+    "table_none": lambda here, run: (here / "table.json").write_text("{}"),
+    "table_missing": lambda here, run: (here / "table.json").write_text(TABLE.replace('"median"', '"middle"', 1)),
+    "table_negative": lambda here, run: (here / "table.json").write_text(TABLE.replace("2e-6", "-2e-6", 1)),
+    "run.toml": lambda here, run: (here / "run.toml").write_text(RUN_FILE),
+    "run_text": lambda here, run: (here / "run.toml").write_text("problem ="),
+    "run_key": lambda here, run: (here / "run.toml").write_text("bugdet = 3\n" + RUN_FILE),
+    "run_type": lambda here, run: (here / "run.toml").write_text("budget = 'many'\n" + RUN_FILE),
+    "run_option": lambda here, run: (here / "run.toml").write_text(RUN_FILE + "[options]\nfrak = 'half'\n"),
+    "run_layer": lambda here, run: (here / "run.toml").write_text(
+        RUN_FILE + "[[genes]]\nlayers = ['fc9']\nformats = ['int8']\n"
+    ),
+    "run_format": lambda here, run: (here / "run.toml").write_text(
+        RUN_FILE + "[[genes]]\nformats = ['int8', 'inf4']\n"
+    ),
+    "run_block": lambda here, run: (here / "run.toml").write_text(
+        RUN_FILE + "[[genes]]\ntensors = ['bias']\nformats = ['fixed8', 'mxint8']\n"
+    ),
     "": lambda here, run: None,
 }
 
@@ -128,6 +157,44 @@ CASES = [
     ("no_table", "search digits --device device.toml", ["needs a table [mac_per_second]"]),
     ("odd_width", "search digits --device device.toml", ["`mac_per_second.wide` is not a width"]),
     ("narrow", "search digits --device device.toml", ["no peak for 16-bit operands"]),
+    ("round_to", "search digits --device device.toml", ["`round_to` must be a whole number of at least 1, got 2.5"]),
+    ("", "search digits --latency guess:3", ["unknown source of latency `guess`", "valid names: "]),
+    ("", "search digits --latency table:", ["names no file", "table:cpu.json"]),
+    ("", "search digits --latency table:gone.json", ["does not exist", "evonas profile PROBLEM --out gone.json"]),
+    ("", "search digits --latency measured:0", ["`0` is not a batch", "measured:32"]),
+    ("", "search digits --latency measured --device pynq-z1", ["--device is short for --latency"]),
+    ("table_text", "search digits --latency table:table.json", ["is not JSON"]),
+    ("table_none", "search digits --latency table:table.json", ["must begin with `evonas_latency` = 1"]),
+    ("table_missing", "search digits --latency table:table.json", ["`layers[0].points[0].middle`", "median"]),
+    ("table_negative", "search digits --latency table:table.json", ["`layers[0].points[0].median` must be a positive"]),
+    (
+        "table.json",
+        "search digits --latency table:table.json",
+        ["does not cover `fc1` (linear, 1 positions) with 64 inputs", "evonas profile PROBLEM --out table.json"],
+    ),
+    ("", "profile digits --out cpu.json --rounds 1", ["`rounds` must be at least 3, got 1"]),
+    ("", "profile digits --out no/where/cpu.json", ["its folder does not exist", "--out"]),
+    ("mine.py", "profile mine.py:fine --out cpu.json", ["is no network"]),
+    ("", "search digits --set formats=fixed4,fxed8", ["format `fxed8` does not parse"]),
+    ("", "search digits --set formats=,", ["name none", "fixed4,fixed8,fp8e4m3"]),
+    ("", "search digits --set formats=fixed4,fixed99", ["`total` bits of a fixed-point format", "99"]),
+    ("", "search digits --set formats=fixed4,fixed8.99", ["`frac` bits of a fixed-point format", "99"]),
+    ("", "search digits --set formats=fixed4,bfp6b4096", ["blocks of 4096 elements, but `fc1.weight` has only"]),
+    ("", "search digits --set formats=fixed4,bfp6b8a3", ["along axis 3, which `fc1.data_in` cannot have"]),
+    ("", "search digits --set formats=fixed4,int8c@1/2", ["gives 2 scales, but `fc1.data_in` has 64 channels"]),
+    ("", "search --config gone.toml", ["run file `gone.toml` does not exist"]),
+    ("run_text", "search --config run.toml", ["is not TOML"]),
+    ("run_key", "search --config run.toml", ["`bugdet`; valid names: budget"]),
+    ("run_type", "search --config run.toml", ["`budget` must be a whole number, got 'many'"]),
+    ("run_option", "search --config run.toml", ["unknown option of problem `digits` `frak`"]),
+    ("run_layer", "search --config run.toml", ["unknown layer `fc9`", "fc1"]),
+    ("run_format", "search --config run.toml", ["`genes[0].formats`: format `inf4` does not parse"]),
+    (
+        "run_block",
+        "search --config run.toml",
+        ["blocks of 32 elements, but `fc1.bias` has only 12 in the smallest network"],
+    ),
+    ("run.toml", "search --config run.toml --budget 0", ["`budget` must be a whole number of at least 1, got 0"]),
     ("", "search digits --max size", ["`size` does not parse", "NAME=VALUE"]),
     ("", "search digits --max sise=2KiB", ["unknown objective `sise`", "valid names: size"]),
     ("", "search digits --max size=small", ["`small` is not a value of size", "2KiB"]),
@@ -188,7 +255,7 @@ CASES = [
     ("mine.py", "search mine.py:no_mapping", ["returned the scores tuple; expected exactly x, y"]),
     ("mine.py", "search mine.py:no_number", ["a score that is not a number"]),
     ("mine.py", "search mine.py:wrong_count", ["returned 2 results for 1 genome"]),
-    ("mine.py", "search mine.py:fine --device pynq-z1", ["unknown option of problem", "`device`"]),
+    ("mine.py", "search mine.py:fine --device pynq-z1", ["unknown option of problem", "`latency`"]),
 ]
 
 

@@ -152,7 +152,8 @@ def test_options_reach_the_problem(
         "frac": "half",
         "train_seed": 0,
         "epochs": 1,
-        "device": "cortex-m7",
+        "latency": "roofline:cortex-m7",
+        "formats": "",
     }
     for point in content["front"]:
         for label in point["choices"].values():

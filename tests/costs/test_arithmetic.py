@@ -65,8 +65,8 @@ def test_every_objective_is_what_a_scalar_count_gives(seed: int) -> None:
     expected = [counted(space.network, space.plan(genome)) for genome in genomes]
     device = load_device("pynq-z1")
     for objective in OBJECTIVES:
-        if objective.name == "latency":
-            continue  # has its own reference
+        if objective.name not in expected[0]:
+            continue  # has a reference of its own
         values = cost(objective.name, plans, device)
         assert values.dtype == np.float64
         assert values.tolist() == pytest.approx([one[objective.name] for one in expected], rel=1e-14)

@@ -37,7 +37,7 @@ class TestDigitsWithTheBinaryPointInTheMiddle(ProblemContract):
     @pytest.fixture(scope="class")
     @classmethod
     def make(cls) -> Make:
-        return lambda: digits(epochs=EPOCHS, frac="half", train_seed=1, device="cortex-m7")
+        return lambda: digits(epochs=EPOCHS, frac="half", train_seed=1, latency="roofline:cortex-m7")
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def test_a_device_that_cannot_run_the_widest_plan_is_refused(tmp_path: Path) -> 
     device = tmp_path / "narrow.toml"
     device.write_text("memory_bandwidth = 1e9\nlayer_overhead = 0\n[mac_per_second]\n8 = 1e9\n")
     with pytest.raises(InvalidArgument, match="no peak for 16-bit operands"):
-        digits(device=str(device))
+        digits(latency=str(device))
 
 
 def test_costs_of_100000_genomes_build_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,3 +251,19 @@ def test_costs_of_100000_genomes_build_no_module(monkeypatch: pytest.MonkeyPatch
 
 def _sorted(images: np.ndarray) -> np.ndarray:
     return images[np.lexsort(images.T[::-1])]
+
+
+def test_what_neighbours_share_changes_no_bit() -> None:
+    problem = load("digits-ptq")
+    genomes = np.repeat(problem.space.sample(4, np.random.default_rng(0)), 5, axis=0)
+    genomes[:, -2:] = problem.space.sample(20, np.random.default_rng(1))[:, -2:]  # many share their first layers
+    assert problem.evaluate(genomes) == [problem.evaluate(genome[None])[0] for genome in genomes]
+
+
+def test_sensitivities_fall_with_width_and_are_known_for_formats_only() -> None:
+    known = load("digits", {"epochs": 5}).sensitivities()
+    assert known is not None
+    assert 0 < known.cost < 10
+    assert np.isfinite(known.values[:6]).all()
+    assert np.isnan(known.values[6:]).all()  # channels would need another network
+    assert (known.values[:6, 0] > known.values[:6, -1]).all()

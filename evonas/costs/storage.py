@@ -1,0 +1,58 @@
+"""Bits that tensors take in their formats, shared scales, zero points and exponents included."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evonas.formats import Format
+from evonas.formats.blocks import Blocked
+from evonas.placement import axis_of, line, shape_of
+from evonas.plan import Choice, Layer, Plans
+from evonas.space import IntArray
+
+__all__ = ["elements", "tensor_bits"]
+
+
+def elements(plans: Plans, slot: str) -> IntArray:
+    """Elements of one tensor (`data_in`, `weight`, `bias`) of each quantizable layer, shape (n, n_quantizable).
+
+    Weights and biases as stored: none for a weight that an earlier layer holds, none where there is no bias.
+    """
+    return plans.once(f"elements of {slot}", lambda plans: _elements(plans, slot))
+
+
+def _elements(plans: Plans, slot: str) -> IntArray:
+    layers = plans.network.quantizable
+    found = np.empty((plans.n, len(layers)), dtype=np.int64)
+    for column, layer in enumerate(layers):
+        found[:, column] = 0 if slot == "weight" and layer.tied else shape_of(layer, slot, plans.channels)
+    return found
+
+
+def tensor_bits(plans: Plans, slot: str) -> IntArray:
+    """Bits of one tensor of each quantizable layer in its format, shape (n, n_quantizable)."""
+    return plans.once(f"bits of {slot}", lambda plans: _tensor_bits(plans, slot))
+
+
+def _tensor_bits(plans: Plans, slot: str) -> IntArray:
+    counts = elements(plans, slot)
+    bits = counts * plans.widths[slot]
+    for column, (layer, choice) in enumerate(zip(plans.network.quantizable, plans.formats[slot], strict=True)):
+        absent = layer.tied if slot == "weight" else slot == "bias" and not layer.bias
+        if not absent:
+            _add_shared(plans, layer, slot, choice, counts[:, column], bits[:, column])
+    return bits
+
+
+def _add_shared(plans: Plans, layer: Layer, slot: str, choice: Choice, counts: IntArray, bits: IntArray) -> None:
+    """Overwrite `bits` (n,) of the genomes whose format holds more than its elements."""
+    for index, fmt in enumerate(choice.formats):
+        if type(fmt).bits is Format.bits:
+            continue
+        rows = np.arange(plans.n) if choice.picks is None else np.flatnonzero(choice.picks == index)
+        axis, length = axis_of(fmt), np.ones(len(rows), dtype=np.int64)
+        if axis is not None:
+            channels = {name: values[rows] for name, values in plans.channels.items()}
+            length = length * line(layer, slot, axis, channels)
+        lines = counts[rows] // length if isinstance(fmt, Blocked) else 1
+        bits[rows] = fmt.bits(counts[rows], channels=length, rows=lines)

@@ -1,0 +1,180 @@
+"""Figures of a study: curves, ECDF, attainment, and critical differences where there are enough problems."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import moocore
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
+
+from evonas.plots.files import save
+from evonas.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL,
+    VERMILLION,
+    clean,
+    place,
+    sheet,
+    styled,
+    tidy,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from evonas.study.results import ProblemResult, Study
+    from evonas.study.statistics import Ranking
+
+__all__ = ["attainment", "critical_difference", "curves", "distribution", "draw"]
+
+_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK, GREY)
+_DASHES = ("-", "--", "-.", ":")
+_LEAST_REGRET = 1e-3  # curves end here on their logarithmic axis
+_WIDTH, _HEIGHT, _LEFT, _GAP = 2.9, 2.4, 0.75, 0.85  # inches
+
+
+def draw(study: Study, directory: Path) -> list[Path]:
+    """Every figure that the study has something to show in, as PNG and SVG; their paths."""
+    figures: dict[str, Figure] = {}
+    for problem in study.problems:
+        figures[f"curves-{problem.label}"] = curves(problem)
+        figures[f"ecdf-{problem.label}"] = distribution(problem)
+        if 2 <= len(problem.objectives) <= 3:
+            figures[f"attainment-{problem.label}"] = attainment(problem)
+    ranking = study.ranking()
+    if ranking is not None:
+        figures["critical-difference"] = critical_difference(ranking, len(study.problems))
+    return save(figures, directory)
+
+
+def _looks(problem: ProblemResult) -> list[tuple[str, str, str]]:
+    """Sampler, colour, dashes: told apart without colour too."""
+    return [(s, c, d) for s, c, d in zip(problem.runs, cycle(_COLOURS), cycle(_DASHES), strict=False)]
+
+
+def _note(problem: ProblemResult) -> list[str]:
+    return [f"{len(problem.seeds)} seeds", f"reference front: {problem.reference.origin}"]
+
+
+def _panels(count: int, title: str, notes: list[str], width: float = _WIDTH) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels side by side, each `width` inches, above room for a legend."""
+    height = _HEIGHT
+    figure, _ = sheet(_LEFT + count * (width + _GAP), height + 1.1, title, notes)
+    axes = [place(figure, _LEFT + i * (width + _GAP), 0.85, width, height) for i in range(count)]
+    for panel in axes:
+        tidy(panel)
+    return figure, axes
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    shown = [clean(label, 28) for label in labels]
+    figure.legend(handles, shown, loc="lower left", ncols=4, frameon=False, fontsize=SMALL, bbox_to_anchor=(0.01, 0.0))
+
+
+def curves(problem: ProblemResult) -> Figure:
+    """Hypervolume regret against distinct evaluations: medians over seeds, and bands of the quartiles."""
+    with styled():
+        notes = [*_note(problem), "line: median, band: quartiles", "charges for sensitivities are counted"]
+        figure, (axes,) = _panels(1, f"Hypervolume regret on {problem.label}", notes, 4.2)
+        spent = np.arange(1, problem.budget + 1)
+        for sampler, colour, dashes in _looks(problem):
+            low, middle, high = np.percentile(problem.curves(sampler), [25, 50, 75], axis=0)
+            axes.plot(spent, np.maximum(1 - middle, _LEAST_REGRET), dashes, color=colour, label=sampler, linewidth=1.4)
+            regret = [np.maximum(1 - share, _LEAST_REGRET) for share in (high, low)]
+            axes.fill_between(spent, *regret, color=colour, alpha=0.15, linewidth=0)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(1, problem.budget)
+        axes.set_xlabel("distinct evaluations")
+        axes.set_ylabel("1 - share of hypervolume")
+        _legend(figure, axes)
+    return figure
+
+
+def distribution(problem: ProblemResult) -> Figure:
+    """Share of (seed, target) pairs reached against evaluations."""
+    with styled():
+        shown = ", ".join(f"{target:.0%}" for target in problem.targets)
+        figure, (axes,) = _panels(1, f"Targets reached on {problem.label}", [*_note(problem), f"targets: {shown}"], 4.2)
+        for sampler, colour, dashes in _looks(problem):
+            shares = problem.ecdf(sampler)
+            spent = np.arange(1, problem.budget + 1)
+            axes.step(spent, shares, dashes, where="post", color=colour, label=sampler, linewidth=1.4)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("distinct evaluations")
+        axes.set_ylabel("share of seeds and targets")
+        _legend(figure, axes)
+    return figure
+
+
+def attainment(problem: ProblemResult) -> Figure:
+    """Median empirical attainment surface of each sampler, projected on every pair of objectives.
+
+    Fonseca, Guerreiro, Lopez-Ibanez and Paquete 2011, doi:10.1007/978-3-642-19893-9_8, computed by moocore.
+    """
+    k = len(problem.objectives)
+    pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
+    with styled():
+        notes = [*_note(problem), f"attained by half of the runs after {problem.budget} evaluations"]
+        figure, axes = _panels(len(pairs), f"Median attainment on {problem.label}", notes)
+        signs = np.array([objective.sign for objective in problem.objectives])
+        for sampler, colour, dashes in _looks(problem):
+            runs = [run.values[np.isfinite(run.values).all(axis=1)] for run in problem.runs[sampler]]
+            data = np.concatenate([np.column_stack([values, np.full(len(values), i)]) for i, values in enumerate(runs)])
+            surface = moocore.eaf(data[:, :-1], sets=data[:, -1], percentiles=[50])[:, :-1]
+            for panel, pair in zip(axes, pairs, strict=True):
+                flat = surface[:, pair]
+                flat = flat[moocore.is_nondominated(flat)]
+                flat = flat[np.argsort(flat[:, 0])] * signs[list(pair)]
+                panel.plot(*flat.T, dashes, color=colour, label=sampler, linewidth=1.3, drawstyle="steps-post")
+        for panel, (i, j) in zip(axes, pairs, strict=True):
+            front = problem.reference.front[:, [i, j]]
+            front = front[moocore.is_nondominated(front)] * signs[[i, j]]
+            panel.plot(*front.T, ".", color=GREY, markersize=4, label="reference", zorder=0)
+            for text, position in ((panel.set_xlabel, i), (panel.set_ylabel, j)):
+                objective = problem.objectives[position]
+                text(f"{objective.name} [{objective.unit}]" if objective.unit else objective.name)
+        _legend(figure, axes[0])
+    return figure
+
+
+def critical_difference(ranking: Ranking, problems: int) -> Figure:
+    """Mean ranks over problems; samplers under one bar do not differ at 5 % (Demsar 2006, figure 1)."""
+    with styled():
+        notes = [
+            f"{problems} problems",
+            f"Friedman p = {ranking.p:.2g}",
+            f"critical difference {ranking.critical_difference:.2f}",
+        ]
+        order = np.argsort(ranking.ranks)
+        figure, heading = sheet(6.0, 0.9 + 0.25 * len(order), "Mean ranks by final hypervolume", notes)
+        del heading
+        axes = place(figure, 1.9, 0.5, 3.8, 0.3 + 0.25 * len(order))
+        tidy(axes)
+        for line, i in enumerate(order):
+            axes.plot(ranking.ranks[i], line, "o", color=BLUE, markersize=5)
+        axes.set_yticks(range(len(order)), [clean(ranking.samplers[i], 26) for i in order])
+        for line, i in enumerate(order):
+            alike = ranking.ranks[order] - ranking.ranks[i] <= ranking.critical_difference
+            last = int(np.flatnonzero(alike).max())
+            if last > line:
+                axes.plot(
+                    [ranking.ranks[i], ranking.ranks[order[last]]], [line + 0.15] * 2, "-", color=GREY, linewidth=3
+                )
+        axes.invert_yaxis()
+        axes.set_xlabel("mean rank (1 is best)")
+    return figure

@@ -1,0 +1,156 @@
+"""Where formats go: rules that say which tensors of which layers get a gene, and which formats it holds."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evonas.errors import InvalidArgument, unknown_name
+from evonas.formats import Format, parse
+from evonas.plan import SLOTS, Layer, Network, PlanSpace
+from evonas.space import Gene
+
+__all__ = ["SHARES", "Rule", "with_rules"]
+
+SHARES = ("tensor", "layer", "type", "all")
+TYPES = ("linear", "conv")
+_ALL = ("*",)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Genes for some tensors of some layers.
+
+    Args:
+        formats: specs that the genes choose among, the cheapest first; a single one is a fixed format and no gene.
+        layers: names or patterns (`blocks.*.conv1`) of layers; all of `types` when left out. `block1_conv1` also means
+            `block1.conv1`, and `seq_blocks_2` the third layer of the network, norms and ReLUs counted.
+        types: kinds of layers, `linear` and `conv`.
+        tensors: `data_in`, `weight` or `bias`.
+        share: what has one gene together: each `tensor`, each `layer`, each `type`, or `all` of the rule.
+        name: of the gene, when `share` is `all`.
+    """
+
+    formats: tuple[str, ...]
+    layers: tuple[str, ...] = _ALL
+    types: tuple[str, ...] = TYPES
+    tensors: tuple[str, ...] = ("data_in", "weight")
+    share: str = "tensor"
+    name: str = ""
+
+    @classmethod
+    def read(cls, content: Any, path: str) -> Rule:
+        """A rule from a table of a run file, `path` being where it stands there.
+
+        Raises:
+            UnknownName: a key, type, tensor or way of sharing that does not exist.
+            InvalidArgument: a value of the wrong type, or a format that does not parse.
+        """
+        if not isinstance(content, Mapping):
+            raise InvalidArgument(f"`{path}` must be a table, got {content!r}")
+        known = ("formats", "layers", "types", "tensors", "share", "name")
+        for key in content:
+            if key not in known:
+                raise unknown_name("key of a run file", f"{path}.{key}", known)
+        lists = {key: _texts(content[key], f"{path}.{key}") for key in known[:4] if key in content}
+        if "formats" not in lists:
+            raise InvalidArgument(
+                f"`{path}.formats` is missing; expected a list of formats such as ['fixed4', 'fixed8']"
+            )
+        for spec in lists["formats"]:
+            _located(spec, f"{path}.formats")
+        for key, valid in (("types", TYPES), ("tensors", SLOTS)):
+            for word in lists.get(key, ()):
+                if word not in valid:
+                    raise unknown_name(f"word in `{path}.{key}`", word, valid)
+        share, name = content.get("share", "tensor"), content.get("name", "")
+        if share not in SHARES:
+            raise unknown_name(f"`{path}.share`", str(share), SHARES)
+        if not isinstance(name, str):
+            raise InvalidArgument(f"`{path}.name` must be text, got {name!r}")
+        return cls(**lists, share=share, name=name)
+
+    def table(self) -> dict[str, Any]:
+        """What `read` turns back into this rule, as JSON can hold it."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+
+
+def _texts(value: Any, path: str) -> tuple[str, ...]:
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not given or not all(isinstance(item, str) for item in given):
+        raise InvalidArgument(f"`{path}` must be a list of texts, got {value!r}")
+    return tuple(given)
+
+
+def _located(spec: str, path: str) -> Format:
+    try:
+        return parse(spec)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"`{path}`: {error}") from None
+
+
+def with_rules(base: PlanSpace, rules: Sequence[Rule], *, channels: bool = True) -> PlanSpace:
+    """The network of `base` with the genes that `rules` say, and its genes of channels unless `channels` is False.
+
+    A tensor takes the first rule that fits it; one that none fits stays in float32. Tensors whose weight is that of
+    an earlier layer have no gene.
+
+    Raises:
+        UnknownName: a pattern that fits no layer.
+        InvalidArgument: nothing left to search, two genes of one name, or a format that does not fit a tensor.
+    """
+    layers = [layer for layer in base.network.quantizable if layer.module]
+    aliases = _aliases(base.network)
+    taken: set[str] = set()
+    genes: list[Gene] = []
+    targets: dict[str, list[str]] = {}
+    defaults: dict[str, Format] = {}
+    for rule in rules:
+        choices = tuple(parse(spec) for spec in dict.fromkeys(rule.formats))
+        for name, tensors in _grouped(rule, _fitting(rule, layers, aliases), taken).items():
+            if len(choices) == 1:
+                defaults |= dict.fromkeys(tensors, choices[0])
+            else:
+                genes.append(Gene(name, choices, group=tensors[0].rpartition(".")[0] if rule.share != "all" else ""))
+                targets[name] = tensors
+    kept = base.channel_genes if channels else {}
+    genes += kept
+    targets |= {gene.name: list(driven) for gene, driven in kept.items()}
+    if not genes:
+        raise InvalidArgument("nothing to search: every rule has a single format; give one of them at least two")
+    return PlanSpace(base.network, genes, targets=targets, defaults=defaults, round_to=base.round_to)
+
+
+def _fitting(rule: Rule, layers: Sequence[Layer], aliases: Mapping[str, str]) -> list[Layer]:
+    names = [layer.name for layer in layers]
+    patterns = [aliases.get(pattern, pattern) for pattern in rule.layers]
+    for given, pattern in zip(rule.layers, patterns, strict=True):
+        if not fnmatch.filter(names, pattern):
+            raise unknown_name("layer", given, names)
+    found = [layer for layer in layers if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)]
+    return [layer for layer in found if layer.kind in rule.types]
+
+
+def _aliases(network: Network) -> dict[str, str]:
+    """Other ways to write a layer's name: as a node (`block1_conv1`), and by its place (`seq_blocks_2`)."""
+    layers = [layer for layer in network.layers if layer.kind not in ("matmul", "parameter")]
+    places = {f"seq_blocks_{place}": layer.name for place, layer in enumerate(layers)}
+    nodes = {layer.name.replace(".", "_"): layer.name for layer in layers}
+    return places | nodes | {layer.name: layer.name for layer in layers}
+
+
+def _grouped(rule: Rule, layers: Sequence[Layer], taken: set[str]) -> dict[str, list[str]]:
+    """Gene name to the tensors it drives; marks them as taken."""
+    found: dict[str, list[str]] = {}
+    for layer in layers:
+        for tensor in rule.tensors:
+            target = f"{layer.name}.{tensor}"
+            absent = (tensor == "bias" and not layer.bias) or (tensor == "weight" and layer.tied)
+            if target in taken or absent:
+                continue
+            taken.add(target)
+            together = {"tensor": target, "layer": layer.name, "type": layer.kind, "all": rule.name or "formats"}
+            found.setdefault(together[rule.share], []).append(target)
+    return found

@@ -1,0 +1,64 @@
+"""Statistics, against scipy and against worked examples."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from evonas.study.statistics import (
+    a12,
+    bootstrap_interval,
+    compare_pairs,
+    friedman,
+    holm,
+    paired_p,
+    verdict,
+)
+
+
+def test_holm_is_that_of_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_a12_is_mann_whitney_s_u_over_the_pairs() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 5, 30).astype(float), rng.integers(1, 6, 20).astype(float)
+    assert a12(first, second) == pytest.approx(stats.mannwhitneyu(first, second).statistic / 600)
+    assert a12(first, first) == pytest.approx(0.5)
+
+
+def test_wilcoxon_is_scipy_s_and_no_difference_is_no_error() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random(30), rng.random(30)
+    assert paired_p(first, second) == pytest.approx(stats.wilcoxon(first, second).pvalue)
+    assert paired_p(first, first) == 1.0
+    assert 0 <= paired_p(first, np.where(np.arange(30) < 29, first, second)) <= 1
+
+
+def test_the_bootstrap_interval_is_scipy_s() -> None:
+    sample = np.random.default_rng(0).normal(0.3, 1.0, 40)
+    theirs = stats.bootstrap(
+        (sample,), np.median, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert bootstrap_interval(sample) == pytest.approx((theirs.low, theirs.high), abs=0.08)
+    assert bootstrap_interval(sample) == bootstrap_interval(sample)
+
+
+def test_friedman_is_scipy_s_and_the_critical_difference_demsar_s() -> None:
+    scores = np.random.default_rng(0).random((10, 4))
+    ranking = friedman(scores, ["a", "b", "c", "d"])
+    assert ranking.p == pytest.approx(stats.friedmanchisquare(*scores.T).pvalue)
+    assert ranking.critical_difference == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 10)), rel=1e-3)  # his table 5
+    assert ranking.ranks.sum() == pytest.approx(10)
+
+
+def test_a_verdict_says_when_no_difference_is_shown() -> None:
+    rng = np.random.default_rng(0)
+    values = {"a": rng.random(30), "b": rng.random(30), "c": rng.random(30) + 2}
+    same, better, _ = compare_pairs(values)
+    assert "no difference shown in area" in verdict(same, "area")
+    assert verdict(better, "area").startswith("c is better than a in area")
+    assert better.p_holm >= better.p
+    assert better.a12 == 0.0
