@@ -126,15 +126,13 @@ def _originals(plan_space: PlanSpace) -> list[int]:
 
 def _shares(problem: Problem, genome: IntArray) -> dict[str, FloatArray]:
     """Share of each layer, 0 to 1, in each cost of the quantizable layers, by name, each (n_layers,)."""
-    from evonas import costs  # loads torch, which only networks need
-    from evonas.costs.arithmetic import layer_bits, layer_macs
+    from evonas.costs.arithmetic import layer_bits, layer_macs  # loads torch, which only networks need
 
     plans = problem.plan_space.plans(genome[None])  # type: ignore[attr-defined]
     found = {"size": layer_bits(plans)[0].astype(np.float64), "MACs": layer_macs(plans)[0].astype(np.float64)}
-    device = getattr(problem, "device", None)
-    if isinstance(device, costs.Device):
-        terms = costs.layer_latency(plans, device)
-        found["latency"] = (np.maximum(terms["compute"], terms["memory"]) + terms["overhead"])[0]
+    rows = problem.latency_rows(plans)  # type: ignore[attr-defined]
+    if all("latency" in row for row in rows):
+        found["latency"] = np.array([row["latency"] for row in rows])
     return {name: values / (float(values.sum()) or 1.0) for name, values in found.items()}
 
 
