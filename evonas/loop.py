@@ -234,7 +234,9 @@ def _problem(config: Mapping[str, Any], directory: Path, problem: Problem | None
             )
         problem = load(recorded["spec"], recorded["options"])
     if problem.space.fingerprint != config["space"]:
-        raise RunError(f"{directory} was run on another space than that of problem `{problem.name}`; give the same problem")
+        raise RunError(
+            f"{directory} was run on another space than that of problem `{problem.name}`; give the same problem"
+        )
     return problem
 
 

@@ -108,9 +108,7 @@ def _function(flow: Flow, node: fx.Node, args: Any, kwargs: Any) -> Any:
         result = _plain(flow, node, name, args, kwargs)
     except (TypeError, RuntimeError, IndexError, ValueError, NotImplementedError) as error:
         # A signature that the rule does not expect: freezing is always right, guessing is not.
-        return flow.opaque(
-            (args, kwargs), f"`{name}` is not followed at {flow.here} ({error})".splitlines()[0]
-        )
+        return flow.opaque((args, kwargs), f"`{name}` is not followed at {flow.here} ({error})".splitlines()[0])
     if result is NotImplemented:
         return flow.opaque((args, kwargs), f"`{name}` is not known to evonas.graph at {flow.here}")
     return result
@@ -162,11 +160,7 @@ def _plain(flow: Flow, node: fx.Node, name: str, args: Any, kwargs: Any) -> Any:
         return meet(flow, tensors) if tensors else NotImplemented
     if name in SPATIAL:
         value = flow.traced.values[node]
-        return (
-            spatial(flow, args[0], SPATIAL[name] or value.ndim - 2)
-            if isinstance(value, Tensor)
-            else NotImplemented
-        )
+        return spatial(flow, args[0], SPATIAL[name] or value.ndim - 2) if isinstance(value, Tensor) else NotImplemented
     if name in FUNCTIONS:
         return FUNCTIONS[name](flow, *args, **kwargs)
     if name in CREATION:
@@ -250,9 +244,5 @@ def _settle_one(flow: Flow, ids: Tensor) -> None:
         flow.units.tie(ids, [max(dims, key=lambda d: counts[d])])
     elif not dims:
         tied = flow.units.notes(int(first_along(ids).reshape(-1)[0]))
-        reason = (
-            "the grouped layers around it tie"
-            if tied & {"groups", "group width"}
-            else "the layers around it tie"
-        )
+        reason = "the grouped layers around it tie" if tied & {"groups", "group width"} else "the layers around it tie"
         flow.units.freeze(ids, f"{reason} all its channels into one, nothing would be left without it")

@@ -69,9 +69,7 @@ def network(result: Result, index: int | None = None) -> Figure:
     """
     problem = result.problem
     if not has_layers(problem):
-        raise InvalidArgument(
-            f"problem `{problem.name}` is not about a network, so there is no shape to draw"
-        )
+        raise InvalidArgument(f"problem `{problem.name}` is not about a network, so there is no shape to draw")
     plan_space: PlanSpace = problem.plan_space  # type: ignore[attr-defined]
     chosen = knee(result) if index is None else index
     genome = np.array(result.pick(chosen).genome)
@@ -136,14 +134,10 @@ def _shares(problem: Problem, genome: IntArray) -> dict[str, FloatArray]:
     return {name: values / (float(values.sum()) or 1.0) for name, values in found.items()}
 
 
-def _channels(
-    axes: Axes, layers: Sequence[LayerPlan], originals: list[int], names: list[str], font: float
-) -> None:
+def _channels(axes: Axes, layers: Sequence[LayerPlan], originals: list[int], names: list[str], font: float) -> None:
     """Bars of channels out, over those of the original, with the counts in and out at their ends."""
     rows, outputs = range(len(layers)), [layer.outputs for layer in layers]
-    axes.barh(
-        rows, originals, height=0.8, color="#E2E2E2", edgecolor=GREY, linewidth=0.6, label="original network"
-    )
+    axes.barh(rows, originals, height=0.8, color="#E2E2E2", edgecolor=GREY, linewidth=0.6, label="original network")
     axes.barh(rows, outputs, height=0.5, color=SKY, edgecolor=BLUE, linewidth=0.6, label="this network")
     longest = max(*outputs, *originals)
     texts = [f"{layer.inputs} → {layer.outputs}" for layer in layers]
