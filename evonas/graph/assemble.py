@@ -12,6 +12,7 @@ from evonas.graph.chains import Chain, Chains, Extent, Frozen, Layer, Member
 from evonas.graph.flow import Flow, layer_of
 from evonas.graph.shuffles import Shuffle
 from evonas.graph.structure import Structure, UseRecord, densify
+from evonas.graph.units import distinct, tally
 
 __all__ = ["assemble"]
 
@@ -34,9 +35,8 @@ class _Counted:
         """Count every vector of `structure` once."""
 
         def count(vector: Tensor) -> Census:
-            units, positions = vector[vector >= 0].unique(return_counts=True)
-            chains = structure.chain_of[units]
-            return dict(zip(chains.tolist(), positions.tolist(), strict=True))
+            units, positions = tally(vector[vector >= 0])
+            return dict(zip(structure.chain_of[units].tolist(), positions, strict=True))
 
         return cls(
             structure,
@@ -65,7 +65,9 @@ def _chain(counted: _Counted, number: int) -> Chain:
     growth, note = _growth(counted, number)
     first = int(structure.sample[mine.nonzero()[0, 0]])
     notes = structure.flow.units.notes(first)
-    grain = next((word for word in ("heads", "groups", "group width") if word in notes and width > 1), "channels")
+    grain = next(
+        (word for word in ("heads", "groups", "group width") if word in notes and width > 1), "channels"
+    )
     return Chain(
         name=f"chain{number}",
         members=tuple(Member(layer, side) for layer, side in sides.items()),
@@ -81,18 +83,18 @@ def _chain(counted: _Counted, number: int) -> Chain:
 
 def _ratio(structure: Structure, mine: Tensor) -> int:
     """How many units at least a step has, so that the parts of the chain keep their proportion."""
-    sizes = structure.part_of[mine].unique(return_counts=True)[1].tolist()
-    return int(sum(sizes) // gcd(*sizes))
+    sizes = tally(structure.part_of[mine])[1]
+    return sum(sizes) // gcd(*sizes)
 
 
 def _least(structure: Structure, mine: Tensor, ratio: int) -> int:
     """The fewest steps that leave a unit in every block."""
     steps = int(mine.sum()) // ratio
     least = 1
-    for part in structure.part_of[mine].unique():
+    for part in distinct(structure.part_of[mine]):
         here = structure.part_of == part
         share = int((here & mine).sum()) // steps
-        blocks = len(structure.block_of[here & mine].unique())
+        blocks = len(distinct(structure.block_of[here & mine]))
         least = max(least, -(-blocks // share))
     return least
 
@@ -133,10 +135,10 @@ def _growth(counted: _Counted, number: int) -> tuple[str, str]:
 
 def _extent(structure: Structure, chains: list[Chain], vector: Tensor) -> Extent:
     held = vector[vector >= 0]
-    numbers, counts = structure.chain_of[held].unique(return_counts=True)
+    numbers, counts = tally(structure.chain_of[held])
     terms = {
         chains[number].name: Fraction(count, chains[number].channels)
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
+        for number, count in zip(numbers, counts, strict=True)
     }
     divisor = lcm(1, *(f.denominator for f in terms.values()))
     constant = len(vector) - len(held)
@@ -191,7 +193,7 @@ def _frozen(structure: Structure) -> tuple[Frozen, ...]:
                 found.setdefault((use.layer, side), Frozen(use.layer, side, len(dense), reason))
     for node in structure.traced.graph.nodes:
         if node.op == "call_module" and node in structure.flow.refused:
-            found[str(node.target), "both"] = Frozen(str(node.target), "both", 0, structure.flow.refused[node])
+            found[str(node.target), "both"] = Frozen(
+                str(node.target), "both", 0, structure.flow.refused[node]
+            )
     return tuple(found.values())
-
-

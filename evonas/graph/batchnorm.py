@@ -25,7 +25,9 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> nn.Module
     Raises:
         InvalidArgument: there is no batch.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    norms = [
+        m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats
+    ]
     if not norms:
         return model
     modes = {module: module.training for module in model.modules()}
@@ -49,5 +51,3 @@ def recalibrate_batchnorm(model: nn.Module, batches: Iterable[Any]) -> nn.Module
     if count == 0:
         raise InvalidArgument("`batches` is empty: recalibration needs at least one batch")
     return model
-
-

@@ -78,7 +78,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A side of a layer that keeps its channels, or a whole layer (`side` "both", 0 channels), and the reason."""
+    """A side of a layer that keeps its channels, or a whole layer (`both`, 0 channels), and why."""
 
     layer: str
     side: str

@@ -11,8 +11,17 @@ from torch import Tensor, nn
 from evonas.errors import InvalidArgument
 from evonas.graph.chains import Chain, Chains
 from evonas.graph.structure import Structure
+from evonas.graph.units import distinct
 
-__all__ = ["Importance", "copies_for", "group_l1", "group_l2", "legal_channels", "round_channels", "unit_scores"]
+__all__ = [
+    "Importance",
+    "copies_for",
+    "group_l1",
+    "group_l2",
+    "legal_channels",
+    "round_channels",
+    "unit_scores",
+]
 
 Importance = Callable[[Tensor, int], Tensor]
 
@@ -24,13 +33,13 @@ def group_l2(weight: Tensor, dim: int) -> Tensor:
 
 
 def group_l1(weight: Tensor, dim: int) -> Tensor:
-    """The sum of magnitudes of every slice of `weight` (any shape) along `dim`; shape (weight.shape[dim],)."""
+    """The sum of magnitudes of each slice of `weight` (any shape) along `dim`; shape (weight.shape[dim],)."""
     others = [d for d in range(weight.ndim) if d != dim]
     return torch.linalg.vector_norm(weight.detach(), 1, dim=others) if others else weight.detach().abs()
 
 
 def unit_scores(structure: Structure, model: nn.Module, importance: Importance) -> Tensor:
-    """Importance of every unit, shape (units,), summed over all the parameters it is coupled through.
+    """Importance of every unit, shape (units,), summed over all the parameters it is tied through.
 
     Raises:
         InvalidArgument: `importance` returns the wrong shape.
@@ -112,8 +121,8 @@ def _check(chain: Chain, count: int) -> None:
         raise InvalidArgument(f"`channels` of `{chain.name}` must be an int, got {count!r}")
     if count % chain.step or count < chain.minimum:
         raise InvalidArgument(
-            f"`channels` of `{chain.name}` must be a multiple of {chain.step} and at least {chain.minimum}, got "
-            f"{count}; legal_channels(chain, multiplier) rounds to one"
+            f"`channels` of `{chain.name}` must be a multiple of {chain.step} and at least {chain.minimum}, "
+            f"got {count}; legal_channels(chain, multiplier) rounds to one"
         )
     if count > chain.channels and chain.growth == "none":
         raise InvalidArgument(
@@ -121,7 +130,8 @@ def _check(chain: Chain, count: int) -> None:
         )
     if count > chain.channels and chain.growth == "integer" and count % chain.channels:
         raise InvalidArgument(
-            f"`{chain.name}` can only grow by integer factors of {chain.channels}, got {count}: {chain.growth_note}"
+            f"`{chain.name}` can only grow by integer factors of {chain.channels}, got {count}: "
+            f"{chain.growth_note}"
         )
 
 
@@ -132,17 +142,18 @@ def _check_norms(structure: Structure, copies: Tensor) -> None:
         held = extended[vector]
         if int(held.max()) > 1 and int(held.min()) != int(held.max()):
             raise InvalidArgument(
-                f"{place} averages over channels of several chains: they can only grow together, by one integer factor"
+                f"{place} averages over channels of several chains: they can only grow together, "
+                "by one integer factor"
             )
 
 
 def _fill(copies: Tensor, structure: Structure, mine: Tensor, wanted: int, scores: Tensor) -> None:
     parts = structure.part_of[mine]
-    for part in parts.unique():
+    for part in distinct(parts):
         here = mine[parts == part]
         share = wanted * len(here) // len(mine)
         labels = structure.block_of[here]
-        blocks = [here[labels == label] for label in labels.unique()]
+        blocks = [here[labels == label] for label in distinct(labels)]
         for block, count in zip(blocks, _apportion([len(b) for b in blocks], share), strict=True):
             order = block[torch.argsort(scores[block], descending=True, stable=True)]
             copies[block] = count // len(block)

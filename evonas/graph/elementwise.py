@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from evonas.graph.flow import Flow
@@ -30,7 +30,7 @@ def _meet_two(flow: Flow, first: Tensor, second: Tensor) -> Tensor:
     # Dims in which one side varies and the other is a single broadcast position: there the varying side wins.
     one_wins = {d for d in one if second.shape[d] == 1}
     other_wins = {d for d in other if first.shape[d] == 1}
-    shape = torch.broadcast_shapes(first.shape, second.shape)
+    shape = np.broadcast_shapes(first.shape, second.shape)
     if one_wins and other_wins:
         reason = f"channels of two tensors meet in an outer product at {flow.here}"
         flow.units.freeze(first, reason)

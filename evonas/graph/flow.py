@@ -18,7 +18,7 @@ _LEAVES = frozenset(("weight", "bias", "running_mean", "running_var"))
 
 
 def layer_of(parameter: str) -> str:
-    """The layer that a parameter belongs to: its module for a `weight` or `bias`, else the parameter itself."""
+    """The layer that a parameter belongs to: the module of a `weight` or `bias`, else the parameter."""
     owner, _, leaf = parameter.rpartition(".")
     return owner if owner and leaf in _LEAVES else parameter
 
@@ -101,7 +101,9 @@ class Flow:
         """One id for each element of a parameter that meets activations directly."""
         name = reference.name
         if name not in self.elements:
-            self.elements[name] = self.units.new(*(reference.shape[::-1] if reference.swapped else reference.shape))
+            self.elements[name] = self.units.new(
+                *(reference.shape[::-1] if reference.swapped else reference.shape)
+            )
         for (owner, _), ids in self.slots.items():
             if owner == name:
                 self.units.freeze(ids, f"`{name}` is used both as a weight and in arithmetic")
@@ -131,7 +133,9 @@ class Flow:
     def finish(self, arguments: Any) -> None:
         """Freeze what the model returns."""
         for item in _tensors(arguments):
-            self.units.freeze(item if isinstance(item, Tensor) else self.free(item), "it is an output of the model")
+            self.units.freeze(
+                item if isinstance(item, Tensor) else self.free(item), "it is an output of the model"
+            )
 
     def opaque(self, arguments: Any, reason: str) -> Any:
         """Freeze all ids in `arguments`; the result is fixed too."""

@@ -13,10 +13,11 @@ from evonas.graph.units import first_along
 
 __all__ = ["MaskedModel"]
 
-_READERS = frozenset(
-    "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul bmm mm einsum baddbmm "
-    "scaled_dot_product_attention normalize".split()
+_READERS_NAMES = (
+    "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul bmm mm "
+    "einsum baddbmm scaled_dot_product_attention normalize"
 )
+_READERS = frozenset(_READERS_NAMES.split())
 _READING_MODULES = (nn.Linear, nn.modules.conv._ConvNd)
 _NORMS = frozenset(("layer_norm", "rms_norm", "group_norm"))
 
@@ -67,7 +68,9 @@ class MaskedModel(fx.Interpreter):
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             named = dict(zip(_SIGNATURES[name], args, strict=False)) | kwargs
             if name == "group_norm":
-                return self._group_norm(n, named["num_groups"], named.get("weight"), named.get("bias"), named.get("eps", 1e-5))
+                return self._group_norm(
+                    n, named["num_groups"], named.get("weight"), named.get("bias"), named.get("eps", 1e-5)
+                )
             norm = _FunctionalNorm(name, named)
             return self._layer_norm(n, len(named["normalized_shape"]), norm)
         return super().run_node(n)
@@ -90,7 +93,8 @@ class MaskedModel(fx.Interpreter):
 
     def _input(self, n: fx.Node) -> tuple[Tensor, Tensor]:
         source: Any = n.args[0] if n.args else n.kwargs["input"]
-        return self.env[source], self._alive(self.ids[source])
+        ids: Any = self.ids[source]
+        return self.env[source], self._alive(ids)
 
     def _layer_norm(self, n: fx.Node, rank: int, norm: Any) -> Tensor:
         values, alive = self._input(n)

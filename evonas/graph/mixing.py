@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from evonas.graph.flow import Flow, ParamRef, Uniform, Use, layer_of
@@ -80,7 +80,7 @@ def conv(
         flow.units.unite(inputs, own_in)
         outputs = own_out
     elif transposed:
-        outputs = _group_transposed(flow, weight, inputs, own_in, own_out, groups)
+        outputs = _group_transposed(flow, inputs, own_in, own_out, groups)
     else:
         _group(flow, weight, inputs, own_in, own_out, groups)
         outputs = own_out
@@ -108,7 +108,9 @@ def _by_groups(flow: Flow, name: str, blocks: Tensor, width: int) -> bool:
     return flow.choices[name] == "groups"
 
 
-def _group(flow: Flow, weight: ParamRef, inputs: Tensor, own_in: Tensor, own_out: Tensor, groups: int) -> None:
+def _group(
+    flow: Flow, weight: ParamRef, inputs: Tensor, own_in: Tensor, own_out: Tensor, groups: int
+) -> None:
     blocks_in, blocks_out = inputs.reshape(groups, -1), own_out.reshape(groups, -1)
     narrow = min(blocks_in.shape[1], blocks_out.shape[1])
     units = flow.units
@@ -126,9 +128,7 @@ def _group(flow: Flow, weight: ParamRef, inputs: Tensor, own_in: Tensor, own_out
     units.note(own_in, "group width")
 
 
-def _group_transposed(
-    flow: Flow, weight: ParamRef, inputs: Tensor, own_in: Tensor, own_out: Tensor, groups: int
-) -> Tensor:
+def _group_transposed(flow: Flow, inputs: Tensor, own_in: Tensor, own_out: Tensor, groups: int) -> Tensor:
     """Grouped transposed convolution, whole groups as units: weight (in, out/groups, *kernel)."""
     blocks = own_in.reshape(groups, -1)
     flow.units.unite(inputs, own_in)
@@ -147,7 +147,8 @@ def matmul(flow: Flow, first: Tensor | ParamRef, second: Tensor | ParamRef) -> T
     if min(one.ndim, other.ndim) < 2:
         flow.refuse(one, f"a vector product at {flow.here}")
         flow.refuse(other, f"a vector product at {flow.here}")
-        return flow.constant(f"it comes from a vector product at {flow.here}")
+        fixed: Tensor = flow.constant(f"it comes from a vector product at {flow.here}")
+        return fixed
     rank = max(one.ndim, other.ndim)
     batch = string.ascii_lowercase[: rank - 2]
     one, other = one[(None,) * (rank - one.ndim)], other[(None,) * (rank - other.ndim)]
@@ -169,7 +170,7 @@ def einsum(flow: Flow, equation: str, *operands: Any) -> Tensor:
 def attention(flow: Flow, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Scaled dot-product attention on (..., heads, length, width)."""
     batch = string.ascii_lowercase[: query.ndim - 2]
-    shape = (*torch.broadcast_shapes(query.shape[:-2], key.shape[:-2]), query.shape[-2], key.shape[-2])
+    shape = (*np.broadcast_shapes(query.shape[:-2], key.shape[:-2]), query.shape[-2], key.shape[-2])
     scores = contract(flow, query, batch + "yz", key, batch + "xz", batch + "yx", shape)
     if mask is not None:
         # The mask only ties what varies; a constant mask is broadcast over the heads.
@@ -207,7 +208,9 @@ def contract(
     return _spread(flow, ids, labels, result, shape or tuple(flow.shape()))
 
 
-def _tie_label(flow: Flow, pair: list[tuple[Tensor, str]], label: str, stays: bool) -> list[tuple[Tensor, str]]:
+def _tie_label(
+    flow: Flow, pair: list[tuple[Tensor, str]], label: str, stays: bool
+) -> list[tuple[Tensor, str]]:
     dims = [labels.index(label) for _, labels in pair]
     if not any(d in varying(ids) for (ids, _), d in zip(pair, dims, strict=True)):
         return pair
@@ -235,5 +238,3 @@ def _spread(flow: Flow, ids: Tensor, labels: str, result: str, shape: tuple[int,
         if label not in order:
             kept = kept.unsqueeze(position)
     return flow.units.look(kept.expand(shape))
-
-

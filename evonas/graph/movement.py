@@ -14,12 +14,14 @@ from evonas.graph.units import first_along, varying
 
 __all__ = ["MOVEMENT", "MOVEMENT_MODULES", "index", "move", "pad"]
 
-MOVEMENT = frozenset(
-    "view reshape flatten ravel unflatten permute transpose t T mT movedim moveaxis swapaxes swapdims squeeze "
-    "unsqueeze expand expand_as view_as reshape_as repeat tile repeat_interleave cat concat concatenate stack "
-    "chunk split tensor_split unbind narrow select getitem flip roll contiguous clone detach pixel_shuffle "
-    "pixel_unshuffle channel_shuffle unfold broadcast_to diagonal select_index _index_channels".split()
+_MOVEMENT_NAMES = (
+    "view reshape flatten ravel unflatten permute transpose t T mT movedim moveaxis swapaxes swapdims "
+    "squeeze unsqueeze expand expand_as view_as reshape_as repeat tile repeat_interleave cat concat "
+    "concatenate stack chunk split tensor_split unbind narrow select getitem flip roll contiguous clone "
+    "detach pixel_shuffle pixel_unshuffle channel_shuffle unfold broadcast_to diagonal select_index "
+    "_index_channels"
 )
+MOVEMENT = frozenset(_MOVEMENT_NAMES.split())
 MOVEMENT_MODULES = (nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
 _RESHAPES = {"view": "reshape", "view_as": "reshape_as", "unflatten": "unflatten"}
 
@@ -56,7 +58,7 @@ def index(flow: Flow, ids: Tensor, items: Any) -> Tensor:
     return flow.units.look(ids[items])
 
 
-def pad(flow: Flow, ids: Tensor, amounts: Any, mode: str = "constant", value: Any = None) -> Tensor:
+def pad(flow: Flow, ids: Tensor, amounts: Any, mode: str = "constant", *_: Any) -> Tensor:
     """Padding: along channels the new positions get ids of their own, so that the pad shrinks with them."""
     assert flow.node is not None
     ids = flow.units.look(ids)

@@ -71,7 +71,9 @@ def normalize(flow: Flow, ids: Tensor, dim: int) -> Tensor:
     ids = flow.units.look(ids)
     if dim % ids.ndim in varying(ids):
         ids = flow.units.tie(ids, [dim])
-        flow.never.append(Uniform(f"a vector norm over them at {flow.here}", first_along(ids, [dim]).reshape(-1)))
+        flow.never.append(
+            Uniform(f"a vector norm over them at {flow.here}", first_along(ids, [dim]).reshape(-1))
+        )
     return ids
 
 
@@ -81,5 +83,3 @@ def prelu(flow: Flow, ids: Tensor, weight: ParamRef) -> Tensor:
         flow.units.freeze(flow.slot(weight.name, 0, 1, "keep"), "one slope serves all channels")
         return flow.units.look(ids)
     return channel_norm(flow, ids, [weight])
-
-

@@ -15,7 +15,7 @@ from evonas.graph.movement import MOVEMENT, MOVEMENT_MODULES, index, move, pad
 from evonas.graph.rules import CREATION, ELEMENTWISE, FUNCTIONS, SPATIAL, WEIGHTED, follow_module
 from evonas.graph.shuffles import Shuffle
 from evonas.graph.trace import Traced
-from evonas.graph.units import first_along, varying
+from evonas.graph.units import distinct, first_along, varying
 
 __all__ = ["op_name", "propagate"]
 
@@ -39,7 +39,7 @@ def propagate(model: nn.Module, traced: Traced, shuffles: dict[fx.Node, Shuffle]
             continue
         if not flow.strict:
             flow.strict = True
-        elif not _settle(flow, shuffles):
+        elif not _settle(flow):
             return flow
 
 
@@ -108,7 +108,9 @@ def _function(flow: Flow, node: fx.Node, args: Any, kwargs: Any) -> Any:
         result = _plain(flow, node, name, args, kwargs)
     except (TypeError, RuntimeError, IndexError, ValueError, NotImplementedError) as error:
         # A signature that the rule does not expect: freezing is always right, guessing is not.
-        return flow.opaque((args, kwargs), f"`{name}` is not followed at {flow.here} ({error})".splitlines()[0])
+        return flow.opaque(
+            (args, kwargs), f"`{name}` is not followed at {flow.here} ({error})".splitlines()[0]
+        )
     if result is NotImplemented:
         return flow.opaque((args, kwargs), f"`{name}` is not known to evonas.graph at {flow.here}")
     return result
@@ -126,7 +128,12 @@ def _weights_fit(name: str, args: Any, kwargs: Any) -> bool:
 
 
 def _named(kwargs: dict[str, Any]) -> dict[str, Any]:
-    renames = {"running_mean": "mean", "running_var": "var", "normalized_shape": "shape", "num_groups": "groups"}
+    renames = {
+        "running_mean": "mean",
+        "running_var": "var",
+        "normalized_shape": "shape",
+        "num_groups": "groups",
+    }
     return {renames.get(k, k): v for k, v in kwargs.items() if k not in ("input", "eps")}
 
 
@@ -138,8 +145,6 @@ def _elements(flow: Flow, arguments: Any) -> Any:
         return tuple(items) if isinstance(arguments, tuple) else items
     if isinstance(arguments, dict):
         return {k: _elements(flow, v) for k, v in arguments.items()}
-    if isinstance(arguments, slice):
-        return arguments
     return arguments
 
 
@@ -157,7 +162,11 @@ def _plain(flow: Flow, node: fx.Node, name: str, args: Any, kwargs: Any) -> Any:
         return meet(flow, tensors) if tensors else NotImplemented
     if name in SPATIAL:
         value = flow.traced.values[node]
-        return spatial(flow, args[0], SPATIAL[name] or value.ndim - 2) if isinstance(value, Tensor) else NotImplemented
+        return (
+            spatial(flow, args[0], SPATIAL[name] or value.ndim - 2)
+            if isinstance(value, Tensor)
+            else NotImplemented
+        )
     if name in FUNCTIONS:
         return FUNCTIONS[name](flow, *args, **kwargs)
     if name in CREATION:
@@ -169,7 +178,7 @@ def _indexed(flow: Flow, node: fx.Node, name: str, args: Any) -> Any:
     source = args[0]
     if not isinstance(source, Tensor):
         return source[args[1]]
-    real = fx.map_arg(node.args[1:], lambda n: flow.traced.values[n])
+    real: Any = fx.map_arg(node.args[1:], lambda n: flow.traced.values[n])
     if name == "getitem":
         return index(flow, source, real[0])
     if name == "index_select":
@@ -215,7 +224,7 @@ def _freeze_inside(flow: Flow, node: fx.Node, reason: str) -> None:
                 flow.units.freeze(flow.elements[canonical], reason)
 
 
-def _settle(flow: Flow, shuffles: dict[fx.Node, Shuffle]) -> bool:
+def _settle(flow: Flow) -> bool:
     """Bring every activation down to one dim that varies; True when something changed.
 
     What varies along several dims is a rectangle (heads and width): its slabs along the dim with the most
@@ -237,11 +246,13 @@ def _settle_one(flow: Flow, ids: Tensor) -> None:
     ids = flow.units.look(ids)
     dims = varying(ids)
     if len(dims) > 1:
-        counts = {d: len(first_along(ids, [d]).unique()) for d in dims}
+        counts = {d: len(distinct(first_along(ids, [d]))) for d in dims}
         flow.units.tie(ids, [max(dims, key=lambda d: counts[d])])
     elif not dims:
         tied = flow.units.notes(int(first_along(ids).reshape(-1)[0]))
-        reason = "the grouped layers around it tie" if tied & {"groups", "group width"} else "the layers around it tie"
+        reason = (
+            "the grouped layers around it tie"
+            if tied & {"groups", "group width"}
+            else "the layers around it tie"
+        )
         flow.units.freeze(ids, f"{reason} all its channels into one, nothing would be left without it")
-
-

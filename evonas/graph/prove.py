@@ -31,7 +31,7 @@ def prove(chains: Chains, *, seed: int = 0) -> Chains:
     """
     for number in range(len(chains) + 1):
         proof = _Proof(chains, seed + number)
-        failed = {name: reason for name, reason in proof.failures()}
+        failed = dict(proof.failures())
         if not failed:
             return chains
         chains = _freeze(chains, failed)
@@ -84,7 +84,9 @@ class _Proof:
         growing = [c for c in every if c.growth != "none" and c.name not in names]
         return failed + self._bisect(growing, self._larger)
 
-    def _bisect(self, chains: Sequence[Chain], attempt: Callable[[Sequence[Chain]], str]) -> list[tuple[str, str]]:
+    def _bisect(
+        self, chains: Sequence[Chain], attempt: Callable[[Sequence[Chain]], str]
+    ) -> list[tuple[str, str]]:
         reason = attempt(chains) if chains else ""
         if not reason:
             return []
@@ -107,7 +109,9 @@ class _Proof:
             return _failure("smaller", error)
         with torch.no_grad():
             wanted = MaskedModel(self.model, structure, alive).run(*self.inputs)
-        return self._difference(found, wanted, "one step smaller it differs from the original with channels hidden")
+        return self._difference(
+            found, wanted, "one step smaller it differs from the original with channels hidden"
+        )
 
     def _larger(self, chains: Sequence[Chain]) -> str:
         channels = {c.name: c.channels * 2 if c.growth == "integer" else c.channels + c.step for c in chains}

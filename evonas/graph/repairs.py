@@ -1,13 +1,10 @@
-"""How each op that has sizes in its arguments is repaired when they are no longer right.
-
-A repair gets the rewrite in progress, the original node and the shapes that are wanted, and edits the new
-node's arguments.
-"""
+"""How each op that has sizes in its arguments is repaired when they are no longer right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -16,174 +13,186 @@ from evonas.graph.slicing import Layout
 from evonas.graph.structure import Structure
 from evonas.graph.units import first_along, varying
 
-__all__ = ["REPAIRS", "SIZED", "Rewriting"]
+__all__ = ["REPAIRS", "SIZED", "Fault", "Sizes"]
 
 
-class Rewriting(Protocol):
-    """What a repair may read: `new` and `back` pair original and new nodes, `values` holds the original
-    sizes and `env` the resized ones, both by original node."""
+@dataclass(frozen=True)
+class Sizes:
+    """The state of a rewrite: original nodes to their old values, new values and new nodes, and back."""
 
     layout: Layout
     structure: Structure
-    values: dict[fx.Node, Any]
-    env: dict[fx.Node, Any]
+    old: dict[fx.Node, Any]
+    now: dict[fx.Node, Any]
     new: dict[fx.Node, fx.Node]
     back: dict[fx.Node, fx.Node]
 
 
-def _sizes(rewrite: Rewriting, node: fx.Node, wanted: Any) -> None:
+@dataclass(frozen=True)
+class Fault:
+    """A node whose sizes are wrong; `wanted` is what it must return, as meta tensors."""
+
+    sizes: Sizes
+    node: fx.Node
+    wanted: Any
+
+    @property
+    def new(self) -> fx.Node:
+        """The node to repair."""
+        return self.sizes.new[self.node]
+
+    @property
+    def source(self) -> fx.Node:
+        """The original node that the op reads first."""
+        source: Any = self.node.args[0] if self.node.args else self.node.kwargs["input"]
+        assert isinstance(source, fx.Node)
+        return source
+
+    def old(self, argument: Any) -> Any:
+        """The original value of an argument of the original node."""
+        return fx.map_arg(argument, lambda n: self.sizes.old[n])
+
+    def now(self, argument: Any) -> Any:
+        """The value at the new sizes of an argument of the new node."""
+        return fx.map_arg(argument, lambda n: self.sizes.now[self.sizes.back[n]])
+
+    def renewed(self, argument: Any) -> Any:
+        """An argument of the original node in terms of new nodes."""
+        return fx.map_arg(argument, lambda n: self.sizes.new[n])
+
+
+def _sizes(fault: Fault) -> None:
     """view, reshape, expand: replace the sizes that are neither -1 nor right."""
-    new = rewrite.new[node]
-    rest = new.args[1:] or (new.kwargs.get("shape", new.kwargs.get("size")),)
-    packed = len(rest) == 1 and isinstance(rest[0], (tuple, list, fx.Node)) and not _is_number(rewrite, rest[0])
-    given: Any = rest[0] if packed else rest
-    shape = list(wanted.shape)
-    if isinstance(given, fx.Node) or len(given) != len(shape):
-        sizes: list[Any] = shape
+    new, right = fault.new, list(fault.wanted.shape)
+    rest: Any = new.args[1:] or (new.kwargs.get("shape", new.kwargs.get("size")),)
+    packed = len(rest) == 1 and not isinstance(fault.now(rest[0]), int)
+    given = rest[0] if packed else rest
+    if isinstance(given, fx.Node) or len(given) != len(right):
+        sizes: list[Any] = right
     else:
-        sizes = []
-        for size, right in zip(given, shape, strict=True):
-            value = rewrite.env[rewrite.back[size]] if isinstance(size, fx.Node) else size
-            sizes.append(size if value in (right, -1) else right)
-    new.args = (new.args[0], tuple(sizes)) if packed or not new.args[1:] else (new.args[0], *sizes)
+        values = [fault.now(size) for size in given]
+        sizes = [g if v in (r, -1) else r for g, v, r in zip(given, values, right, strict=True)]
+    new.args = (new.args[0], tuple(sizes)) if packed else (new.args[0], *sizes)
     new.kwargs = {}
 
 
-def _is_number(rewrite: Rewriting, item: Any) -> bool:
-    return isinstance(item, fx.Node) and isinstance(rewrite.env.get(rewrite.back[item]), int)
-
-
-def _as_reshape(rewrite: Rewriting, node: fx.Node, wanted: Any) -> None:
-    """Say the same with a reshape: the batch stays open where it comes first."""
-    new = rewrite.new[node]
-    shape = list(wanted.shape)
+def _as_reshape(fault: Fault) -> None:
+    """unflatten, squeeze: say the same with a reshape; the batch, which comes first, stays open."""
+    new = fault.new
     new.op, new.target = "call_function", torch.reshape
-    new.args, new.kwargs = (new.args[0], (-1, *shape[1:])), {}
+    new.args, new.kwargs = (new.args[0], (-1, *fault.wanted.shape[1:])), {}
 
 
-def _split(rewrite: Rewriting, node: fx.Node, wanted: Any) -> None:
-    new = rewrite.new[node]
-    source = rewrite.env[node.args[0]]  # type: ignore[index]
-    dims = [d for d in range(source.ndim) if len({w.shape[d] for w in wanted}) > 1 or _cut(source, wanted, d)]
+def _split(fault: Fault) -> None:
+    """split, chunk: write down the sizes of the parts."""
+    new, wanted = fault.new, fault.wanted
+    source = fault.sizes.now[fault.source]
+    dims = [d for d in range(source.ndim) if any(w.shape[d] != source.shape[d] for w in wanted)]
     dim = dims[0] if dims else 0
     new.op, new.target = "call_function", torch.split
     new.args, new.kwargs = (new.args[0], [w.shape[dim] for w in wanted], dim), {}
 
 
-def _cut(source: Tensor, wanted: Any, dim: int) -> bool:
-    return bool(wanted[0].shape[dim] != source.shape[dim])
-
-
-def _getitem(rewrite: Rewriting, node: fx.Node, wanted: Any) -> None:
+def _getitem(fault: Fault) -> None:
     """A slice of channels: begin and end move to where the same units lie now."""
-    new = rewrite.new[node]
-    source = rewrite.structure.ids[node.args[0]]  # type: ignore[index]
-    items = list(node.args[1]) if isinstance(node.args[1], tuple) else [node.args[1]]
-    fixed: list[Any] = []
+    source = fault.sizes.structure.ids[fault.source]
+    given = fault.node.args[1]
+    items: list[Any] = list(given) if isinstance(given, tuple) else [given]
+    moved: list[Any] = []
     dim = 0
     for position, item in enumerate(items):
         if item is Ellipsis:
             dim = source.ndim - sum(i is not None for i in items[position + 1 :])
-            fixed.append(item)
+        if item is None or item is Ellipsis:
+            moved.append(item)
             continue
-        if item is None:
-            fixed.append(item)
-            continue
-        fixed.append(_moved(rewrite, source, dim, item))
+        moved.append(_moved(fault, source, dim, item))
         dim += 1
-    new.args = (new.args[0], tuple(fixed))
-    new.args = fx.map_arg(new.args, lambda n: rewrite.new.get(n, n))
+    fault.new.args = (fault.new.args[0], tuple(moved))
 
 
-def _moved(rewrite: Rewriting, source: Tensor, dim: int, item: Any) -> Any:
+def _moved(fault: Fault, source: Tensor, dim: int, item: Any) -> Any:
     if dim not in varying(source):
-        return item
+        return fault.renewed(item)
     vector = first_along(source, [dim]).reshape(-1)
-    size = len(vector)
+    count = fault.sizes.layout.count
     if isinstance(item, int):
-        return rewrite.layout.count(vector[: item % size])
+        return count(vector[: item % len(vector)])
     if isinstance(item, slice) and item.step in (None, 1):
-        values = fx.map_arg((item.start, item.stop), lambda n: rewrite.values[n])
-        start, stop, _ = slice(*values).indices(size)
-        return slice(rewrite.layout.count(vector[:start]), rewrite.layout.count(vector[:stop]))
-    return item
+        start, stop, _ = slice(fault.old(item.start), fault.old(item.stop)).indices(len(vector))
+        return slice(count(vector[:start]), count(vector[:stop]))
+    return fault.renewed(item)
 
 
-def _narrow(rewrite: Rewriting, node: fx.Node, wanted: Any) -> None:
-    new = rewrite.new[node]
-    source = rewrite.structure.ids[node.args[0]]  # type: ignore[index]
-    dim, start, length = fx.map_arg(node.args[1:4], lambda n: rewrite.values[n])
+def _narrow(fault: Fault) -> None:
+    source = fault.sizes.structure.ids[fault.source]
+    dim, start, length = fault.old(fault.node.args[1:4])
     if dim % source.ndim in varying(source):
         vector = first_along(source, [dim]).reshape(-1)
-        begin = rewrite.layout.count(vector[:start])
-        new.args = (new.args[0], dim, begin, rewrite.layout.count(vector[start : start + length]))
+        count = fault.sizes.layout.count
+        part = count(vector[start : start + length])
+        fault.new.args = (fault.new.args[0], dim, count(vector[:start]), part)
 
 
-def _pad(rewrite: Rewriting, node: fx.Node, wanted: Any) -> None:
-    new = rewrite.new[node]
-    amounts = [*fx.map_arg(node.args[1], lambda n: rewrite.values[n])]
-    for (owner, dim, side), vector in rewrite.structure.pads.items():
-        if owner is node:
-            place = 2 * (wanted.ndim - 1 - dim) + (side == "after")
-            amounts[place] = rewrite.layout.count(vector)
-    new.args = (new.args[0], amounts, *new.args[2:])
+def _pad(fault: Fault) -> None:
+    """A pad of channels shrinks with the channels it is added to."""
+    amounts = list(fault.old(fault.node.args[1]))
+    for (owner, dim, side), vector in fault.sizes.structure.pads.items():
+        if owner is fault.node:
+            place = 2 * (fault.wanted.ndim - 1 - dim) + (side == "after")
+            amounts[place] = fault.sizes.layout.count(vector)
+    fault.new.args = (fault.new.args[0], amounts, *fault.new.args[2:])
 
 
-def _norm_shape(rewrite: Rewriting, node: fx.Node, wanted: Any) -> bool:
-    shape: Any = node.args[1]
-    new = rewrite.new[node]
-    given = fx.map_arg(new.args[1], lambda n: rewrite.env[rewrite.back[n]])
-    rank = len(shape) if isinstance(shape, (tuple, list)) else len(rewrite.values[shape])
-    right = tuple(wanted.shape)[-rank:]
-    if tuple(given) == right:
+def _norm_shape(fault: Fault) -> bool:
+    """The shape that a functional layer norm is told; True when it had to change."""
+    given = tuple(fault.now(fault.new.args[1]))
+    right = tuple(fault.wanted.shape)[-len(given) :]
+    if given == right:
         return False
-    new.args = (new.args[0], right, *new.args[2:])
+    fault.new.args = (fault.new.args[0], right, *fault.new.args[2:])
     return True
 
 
-def _norm_groups(rewrite: Rewriting, node: fx.Node, wanted: Any) -> bool:
-    vector = first_along(rewrite.structure.ids[node], [1]).reshape(-1)
-    old = rewrite.values[node.args[1]] if isinstance(node.args[1], fx.Node) else node.args[1]
-    groups = rewrite.layout.groups(vector, old)
-    new = rewrite.new[node]
-    now = rewrite.env[node.args[1]] if isinstance(node.args[1], fx.Node) else old
-    if groups == now:
+def _norm_groups(fault: Fault) -> bool:
+    """The groups that a functional group norm is told."""
+    vector = first_along(fault.sizes.structure.ids[fault.node], [1]).reshape(-1)
+    groups = fault.sizes.layout.groups(vector, fault.old(fault.node.args[1]))
+    if groups == fault.now(fault.new.args[1]):
         return False
-    new.args = (new.args[0], groups, *new.args[2:])
+    fault.new.args = (fault.new.args[0], groups, *fault.new.args[2:])
     return True
 
 
-def _conv_groups(rewrite: Rewriting, node: fx.Node, wanted: Any) -> bool:
-    given: Any = node.kwargs.get("groups", node.args[6] if len(node.args) > 6 else 1)
-    old = rewrite.values[given] if isinstance(given, fx.Node) else given
-    now = rewrite.env[given] if isinstance(given, fx.Node) else given
-    use = next((u for u in rewrite.structure.uses if u.node is node), None)
-    if use is None or old == 1:
-        return False
-    groups = rewrite.layout.groups(use.inputs, old)
+def _conv_groups(fault: Fault) -> bool:
+    """The groups that a functional convolution is told."""
+    node, new = fault.node, fault.new
+    place = 6
+    old = fault.old(node.args[place] if len(node.args) > place else node.kwargs.get("groups", 1))
+    now = fault.now(new.args[place] if len(new.args) > place else new.kwargs.get("groups", 1))
+    use = next((u for u in fault.sizes.structure.uses if u.node is node), None)
+    groups = fault.sizes.layout.groups(use.inputs, old) if use is not None and old > 1 else old
     if groups == now:
         return False
-    new = rewrite.new[node]
-    if len(new.args) > 6:
-        new.args = (*new.args[:6], groups, *new.args[7:])
+    if len(new.args) > place:
+        new.args = (*new.args[:place], groups, *new.args[place + 1 :])
     else:
         new.kwargs = {**new.kwargs, "groups": groups}
     return True
 
 
-def _scale(rewrite: Rewriting, node: fx.Node, wanted: Any) -> bool:
+def _scale(fault: Fault) -> bool:
     """Attention's default scale depends on the width of a head: keep the original's."""
-    query: Any = node.args[0] if node.args else node.kwargs["query"]
-    width = rewrite.values[query].shape[-1]
-    if node.kwargs.get("scale") is not None or rewrite.env[query].shape[-1] == width:
+    query: Any = fault.node.args[0] if fault.node.args else fault.node.kwargs["query"]
+    width = fault.sizes.old[query].shape[-1]
+    if fault.node.kwargs.get("scale") is not None or fault.sizes.now[query].shape[-1] == width:
         return False
-    new = rewrite.new[node]
-    new.kwargs = {**new.kwargs, "scale": width**-0.5}
+    fault.new.kwargs = {**fault.new.kwargs, "scale": width**-0.5}
     return True
 
 
-_Repair = Callable[[Rewriting, fx.Node, Any], None]
-REPAIRS: dict[str, _Repair] = {
+# Data movement: repaired when the result has the wrong shape.
+REPAIRS: dict[str, Callable[[Fault], None]] = {
     "view": _sizes,
     "reshape": _sizes,
     "expand": _sizes,
@@ -197,15 +206,12 @@ REPAIRS: dict[str, _Repair] = {
     "narrow": _narrow,
     "pad": _pad,
 }
-SIZED: dict[str, Callable[[Rewriting, fx.Node, Any], bool]] = {
+# Computations that are told a size: each says whether it had to change.
+SIZED: dict[str, Callable[[Fault], bool]] = {
     "layer_norm": _norm_shape,
     "rms_norm": _norm_shape,
     "group_norm": _norm_groups,
-    "conv1d": _conv_groups,
-    "conv2d": _conv_groups,
-    "conv3d": _conv_groups,
-    "conv_transpose1d": _conv_groups,
-    "conv_transpose2d": _conv_groups,
-    "conv_transpose3d": _conv_groups,
     "scaled_dot_product_attention": _scale,
+    **{f"conv{n}d": _conv_groups for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": _conv_groups for n in (1, 2, 3)},
 }

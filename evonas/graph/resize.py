@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -80,23 +81,22 @@ def _check_same(model: nn.Module, chains: Chains) -> None:
 def _graph_module(sized: nn.Module, rewrite: Rewrite, model: nn.Module) -> fx.GraphModule:
     for name, buffer in rewrite.buffers.items():
         sized.register_buffer(name, buffer)
-    keep_dropout(sized, rewrite.graph)
+    _keep_dropout(sized, rewrite.graph)
     rewrite.graph.lint()
     return fx.GraphModule(sized, rewrite.graph, type(model).__name__)
 
 
-def keep_dropout(root: nn.Module, graph: fx.Graph) -> None:
-    """Functional dropout was traced in evaluation mode: make it a module, which follows train() and eval()."""
+def _keep_dropout(root: nn.Module, graph: fx.Graph) -> None:
+    """Functional dropout was traced in evaluation mode: a module follows train() and eval() again."""
     for number, node in enumerate(list(graph.nodes)):
         if node.op != "call_function" or node.target is not nn.functional.dropout:
             continue
-        given = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
-        if node.kwargs.get("training", node.args[2] if len(node.args) > 2 else True) is False:
+        given: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
+        training = node.args[2] if len(node.args) > 2 else node.kwargs.get("training", True)
+        if training is False:
             name = f"_dropout_{number}"
-            root.add_module(name, nn.Dropout(float(given)))  # type: ignore[arg-type]
+            root.add_module(name, nn.Dropout(float(given)))
             with graph.inserting_before(node):
                 called = graph.call_module(name, (node.args[0] if node.args else node.kwargs["input"],))
             node.replace_all_uses_with(called)
             graph.erase_node(node)
-
-

@@ -12,7 +12,7 @@ from evonas.errors import InvalidArgument
 from evonas.graph.flow import ParamRef
 from evonas.graph.movement import MOVEMENT, MOVEMENT_MODULES
 from evonas.graph.propagate import op_name
-from evonas.graph.repairs import REPAIRS, SIZED
+from evonas.graph.repairs import REPAIRS, SIZED, Fault, Sizes
 from evonas.graph.rules import CREATION
 from evonas.graph.shuffles import permutation
 from evonas.graph.slicing import Layout
@@ -25,6 +25,8 @@ __all__ = ["Rewrite"]
 class Rewrite:
     """A copy of the model's graph in which every size is right for the resized model.
 
+    Only sizes are computed, on meta tensors: a walk costs milliseconds, whatever the model.
+
     Args:
         layout: where every channel comes from.
         sized: the model with its tensors resized.
@@ -32,7 +34,7 @@ class Rewrite:
 
     Attributes:
         graph: the new graph.
-        changes: for each repaired node, its place and the integers that changed, as (old, new).
+        changes: for each repaired node, the integers that changed, as (old, new).
         buffers: index tensors that the new graph reads, by name.
     """
 
@@ -40,20 +42,19 @@ class Rewrite:
         self.layout = layout
         self.sized = sized
         self.structure = layout.structure
-        self.values = layout.structure.traced.values
-        tensors = [*sized.named_parameters(), *sized.named_buffers()]
-        self._shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
-        self.graph = fx.Graph()
         self.changes: list[tuple[fx.Node, list[tuple[int, int]]]] = []
         self.buffers: dict[str, Tensor] = {}
-        self.env: dict[fx.Node, Any] = {}
-        self.new: dict[fx.Node, fx.Node] = {}
-        result = self.graph.graph_copy(graph or layout.structure.traced.graph, self.new)
-        if graph is not None:
-            pairs = zip(layout.structure.traced.graph.nodes, graph.nodes, strict=True)
-            self.new = {old: self.new[node] for old, node in pairs if node in self.new}
-        self.graph.output(result)
-        self.back = {new: old for old, new in self.new.items()}
+        tensors = [*sized.named_parameters(), *sized.named_buffers()]
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in tensors}
+        original = layout.structure.traced.graph
+        source = original if graph is None else graph
+        self.graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        self.graph.output(self.graph.graph_copy(source, copies))
+        pairs = zip(original.nodes, source.nodes, strict=True)
+        new = {node: copies[twin] for node, twin in pairs if twin in copies}
+        back = {twin: node for node, twin in new.items()}
+        self.sizes = Sizes(layout, self.structure, layout.structure.traced.values, {}, new, back)
         self._walk()
 
     def _walk(self) -> None:
@@ -62,31 +63,28 @@ class Rewrite:
             if node.op == "output":
                 continue
             if node not in inner:
-                self.env[node] = self._visit(node)
+                self.sizes.now[node] = self._visit(node)
             if node in self.structure.shuffles:
                 self._shuffle(node)
 
     def _visit(self, node: fx.Node) -> Any:
-        value = self.values.get(node)
-        if not _has_tensor(value):
+        if not _has_tensor(self.sizes.old.get(node)):
             return self._plain(node)
         wanted = self._wanted(node)
         if node in self.structure.shuffles or node.op in ("placeholder", "get_attr"):
             return wanted
         name = op_name(node)
-        moves = name in MOVEMENT or name == "pad" or (
-            node.op == "call_module" and isinstance(self.sized.get_submodule(str(node.target)), MOVEMENT_MODULES)
-        )
-        if moves:
-            if not self._fits(node, wanted):
-                self._repair(node, name, wanted)
-        elif name not in CREATION:
+        moves = name in MOVEMENT or name == "pad"
+        if node.op == "call_module":
+            moves = isinstance(self.sized.get_submodule(str(node.target)), MOVEMENT_MODULES)
+        if moves and not self._fits(node, wanted):
+            self._repair(node, name, wanted)
+        elif not moves and name not in CREATION:
             self._compute(node, name, wanted)
         return wanted
 
     def _wanted(self, node: fx.Node) -> Any:
         """What the node must return: meta tensors of the resized shapes, and index tensors as they were."""
-        value = self.values[node]
         ids = self.structure.ids[node]
         if isinstance(ids, ParamRef):
             shape = self._shapes[ids.name]
@@ -100,74 +98,72 @@ class Rewrite:
                 return tuple(resized(o, u) for o, u in zip(old, units, strict=True))
             return old
 
-        return resized(value, ids)
+        return resized(self.sizes.old[node], ids)
 
     def _plain(self, node: fx.Node) -> Any:
         """A node that computes sizes: run it at the new sizes."""
         name = op_name(node)
         if name == "_assert":
             if not self._arguments(node)[0][0]:
-                self.graph.erase_node(self.new.pop(node))
+                self.graph.erase_node(self.sizes.new.pop(node))
                 self.changes.append((node, []))
             return None
         try:
             return self._run(node, *self._arguments(node))
         except Exception as error:  # sizes that no longer divide, attributes that a meta tensor lacks
             if name in ("getattr", "size", "dim"):
-                return self.values[node]
+                return self.sizes.old[node]
             raise InvalidArgument(f"cannot resize past {where(node)}: {error}".splitlines()[0]) from error
 
     def _arguments(self, node: fx.Node) -> tuple[Any, Any]:
         """The values of the new node's arguments at the new sizes."""
-        new = self.new[node]
-        args = fx.map_arg(new.args, lambda n: self.env[self.back[n]])
-        return args, fx.map_arg(new.kwargs, lambda n: self.env[self.back[n]])
+        fault = Fault(self.sizes, node, None)
+        return fault.now(fault.new.args), fault.now(fault.new.kwargs)
 
     def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        if node.op == "call_module":
-            return self.sized.get_submodule(str(node.target))(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        assert callable(node.target)
-        return node.target(*args, **kwargs)
+        new = self.sizes.new[node]
+        if new.op == "call_module":
+            return self.sized.get_submodule(str(new.target))(*args, **kwargs)
+        if new.op == "call_method":
+            return getattr(args[0], str(new.target))(*args[1:], **kwargs)
+        assert callable(new.target)
+        return new.target(*args, **kwargs)
 
     def _fits(self, node: fx.Node, wanted: Any) -> bool:
         try:
-            result = self._run(self.new[node], *self._arguments(node))
+            result = self._run(node, *self._arguments(node))
         except Exception:  # a size that does not fit shows itself in many ways
             return False
-        return _shapes(result) == _shapes(wanted)
+        return bool(_shape_of(result) == _shape_of(wanted))
 
     def _repair(self, node: fx.Node, name: str, wanted: Any) -> None:
-        repair = REPAIRS.get(name)
-        old = _integers(self.new[node])
-        if repair is not None:
-            repair(self, node, wanted)
+        new = self.sizes.new[node]
+        old = _integers(new)
+        if name in REPAIRS:
+            REPAIRS[name](Fault(self.sizes, node, wanted))
         if not self._fits(node, wanted):
             raise InvalidArgument(f"{where(node)} has a hard-coded size that cannot be replaced")
-        new = _integers(self.new[node])
-        pairs = zip(old, new, strict=False)
+        pairs = zip(old, _integers(new), strict=False)
         self.changes.append((node, [(o, n) for o, n in pairs if o != n]))
 
     def _compute(self, node: fx.Node, name: str, wanted: Any) -> None:
         """Numbers that a computation reads from sizes (a mean's divisor, a scale) stay the original's."""
-        new = self.new[node]
-        baked: list[tuple[int, int]] = []
+        new = self.sizes.new[node]
+        if name in SIZED:
+            if node.op == "call_function" and SIZED[name](Fault(self.sizes, node, wanted)):
+                self.changes.append((node, []))
+            return
+        baked: list[Any] = []
 
         def bake(argument: fx.Node) -> Any:
-            original = self.back[argument]
-            value = self.values.get(original)
-            if isinstance(value, (int, float)) and self.env.get(original) != value:
-                baked.append((0, 0))
+            original = self.sizes.back[argument]
+            value = self.sizes.old.get(original)
+            if isinstance(value, (int, float)) and self.sizes.now.get(original) != value:
+                baked.append(value)
                 return value
             return argument
 
-        if name not in SIZED:
-            new.args = fx.map_arg(new.args, bake)
-            new.kwargs = fx.map_arg(new.kwargs, bake)
-        repair = SIZED.get(name)
-        if node.op == "call_function" and repair is not None and repair(self, node, wanted):
-            baked.append((0, 0))
+        new.args, new.kwargs = fx.map_arg(new.args, bake), fx.map_arg(new.kwargs, bake)
         if baked:
             self.changes.append((node, []))
 
@@ -180,20 +176,21 @@ class Rewrite:
             vector = torch.full((source.shape[shuffle.dim],), -1)
         index = self.layout.index_of(vector, shuffle.index)
         shape = torch.Size(self.layout.shape(source))
-        found = permutation(shuffle.nodes, self.sized, shape, shuffle.dim, self.env)
+        found = permutation(shuffle.nodes, self.sized, shape, shuffle.dim, self.sizes.now)
         if found is not None and torch.equal(found, index):
             return
         name = f"_shuffle_{len(self.buffers)}"
         self.buffers[name] = index
-        new = self.new[node]
+        new = self.sizes.new[node]
         with self.graph.inserting_before(new):
             buffer = self.graph.get_attr(name)
-            picked = self.graph.call_function(torch.index_select, (self.new[shuffle.source], shuffle.dim, buffer))
+            arguments = (self.sizes.new[shuffle.source], shuffle.dim, buffer)
+            picked = self.graph.call_function(torch.index_select, arguments)
         new.replace_all_uses_with(picked)
         for step in reversed(shuffle.nodes):
-            self.graph.erase_node(self.new[step])
-        self.new[node] = picked
-        self.back[picked] = node
+            self.graph.erase_node(self.sizes.new[step])
+        self.sizes.new[node] = picked
+        self.sizes.back[picked] = node
         self.changes.append((node, []))
 
 
@@ -207,9 +204,9 @@ def _has_tensor(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def _shapes(value: Any) -> Any:
+def _shape_of(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
-        return [_shapes(v) for v in value]
+        return [_shape_of(v) for v in value]
     return list(value.shape) if isinstance(value, Tensor) else value
 
 

@@ -16,27 +16,37 @@ __all__ = ["CREATION", "ELEMENTWISE", "FUNCTIONS", "SPATIAL", "WEIGHTED", "follo
 
 Rule = Callable[..., Any]
 
-ELEMENTWISE = frozenset(
-    "add sub rsub subtract mul multiply div divide true_divide truediv floordiv floor_divide mod remainder fmod pow "
-    "iadd isub imul itruediv neg abs absolute exp expm1 log log1p log2 log10 sqrt rsqrt square sin cos tan tanh "
-    "sigmoid sign floor ceil round trunc frac clamp clip clamp_min clamp_max reciprocal erf relu relu6 gelu silu "
-    "mish elu selu celu leaky_relu hardtanh hardswish hardsigmoid hardshrink softshrink softplus softsign logsigmoid "
-    "tanhshrink threshold dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout where maximum minimum "
-    "max_elementwise fmax fmin lerp addcmul addcdiv atan2 atan asin acos sinh cosh logical_and logical_or "
-    "logical_not eq ne lt le gt ge isnan isinf masked_fill nan_to_num to float double half bfloat16 type type_as "
-    "cuda cpu zeros_like ones_like empty_like rand_like randn_like full_like and_ or_ xor invert not_ pos positive "
-    "requires_grad_ detach_ hardtanh_ copysign hypot sinc stochastic_depth drop_path logit rrelu bernoulli".split()
+_ELEMENTWISE_NAMES = (
+    "add sub rsub subtract mul multiply div divide true_divide truediv floordiv floor_divide mod "
+    "remainder fmod pow iadd isub imul itruediv neg abs absolute exp expm1 log log1p log2 log10 sqrt "
+    "rsqrt square sin cos tan tanh sigmoid sign floor ceil round trunc frac clamp clip clamp_min "
+    "clamp_max reciprocal erf relu relu6 gelu silu mish elu selu celu leaky_relu hardtanh hardswish "
+    "hardsigmoid hardshrink softshrink softplus softsign logsigmoid tanhshrink threshold dropout "
+    "dropout1d dropout2d dropout3d alpha_dropout feature_dropout where maximum minimum max_elementwise "
+    "fmax fmin lerp addcmul addcdiv atan2 atan asin acos sinh cosh logical_and logical_or logical_not "
+    "eq ne lt le gt ge isnan isinf masked_fill nan_to_num to float double half bfloat16 type type_as "
+    "cuda cpu zeros_like ones_like empty_like rand_like randn_like full_like and_ or_ xor invert not_ "
+    "pos positive requires_grad_ detach_ hardtanh_ copysign hypot sinc stochastic_depth drop_path logit "
+    "rrelu bernoulli"
 )
+ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
 SPATIAL = {  # function name -> how many trailing dims are spatial; 0: all after (batch, channels)
-    **{f"{kind}_pool{n}d": n for kind in ("max", "avg", "adaptive_avg", "adaptive_max", "lp") for n in (1, 2, 3)},
+    **{
+        f"{kind}_pool{n}d": n
+        for kind in ("max", "avg", "adaptive_avg", "adaptive_max", "lp")
+        for n in (1, 2, 3)
+    },
     "interpolate": 0,
     "upsample": 0,
     "upsample_nearest": 0,
     "upsample_bilinear": 0,
 }
-_REDUCTIONS = "mean sum amax amin max min std var prod norm logsumexp argmax argmin all any median nanmean".split()
-_ALONG = "softmax log_softmax cumsum cumprod sort argsort softmin topk gumbel_softmax logcumsumexp".split()
-CREATION = frozenset("zeros ones empty full arange linspace rand randn tensor eye new_zeros new_ones new_full".split())
+_REDUCTION_NAMES = (
+    "mean sum amax amin max min std var prod norm logsumexp argmax argmin all any median nanmean"
+)
+_ALONG_NAMES = "softmax log_softmax cumsum cumprod sort argsort softmin topk gumbel_softmax logcumsumexp"
+_CREATION_NAMES = "zeros ones empty full arange linspace rand randn tensor eye new_zeros new_ones new_full"
+CREATION = frozenset(_CREATION_NAMES.split())
 
 
 def _reduction(flow: Flow, ids: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -67,7 +77,9 @@ def _linear(flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None = N
     return linear(flow, ids, weight, bias)
 
 
-def _conv(flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None = None, *args: Any, **kw: Any) -> Tensor:
+def _conv(
+    flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None = None, *args: Any, **kw: Any
+) -> Tensor:
     groups = kw.get("groups", args[3] if len(args) > 3 else 1)
     return conv(flow, ids, weight, bias, groups, transposed=False)
 
@@ -79,7 +91,9 @@ def _conv_transpose(
     return conv(flow, ids, weight, bias, groups, transposed=True)
 
 
-def _batch_norm(flow: Flow, ids: Tensor, mean: Any, var: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Tensor:
+def _batch_norm(
+    flow: Flow, ids: Tensor, mean: Any, var: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any
+) -> Tensor:
     return channel_norm(flow, ids, [p for p in (mean, var, weight, bias) if isinstance(p, ParamRef)])
 
 
@@ -88,16 +102,20 @@ def _instance_norm(flow: Flow, ids: Tensor, *args: Any, **kwargs: Any) -> Tensor
     return channel_norm(flow, ids, [p for p in given if isinstance(p, ParamRef)])
 
 
-def _layer_norm(flow: Flow, ids: Tensor, shape: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Tensor:
+def _layer_norm(
+    flow: Flow, ids: Tensor, shape: Any, weight: Any = None, bias: Any = None, *_: Any, **__: Any
+) -> Tensor:
     normalized = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     return layer_norm(flow, ids, normalized, [p for p in (weight, bias) if isinstance(p, ParamRef)])
 
 
-def _group_norm(flow: Flow, ids: Tensor, groups: int, weight: Any = None, bias: Any = None, *_: Any, **__: Any) -> Tensor:
+def _group_norm(
+    flow: Flow, ids: Tensor, groups: int, weight: Any = None, bias: Any = None, *_: Any, **__: Any
+) -> Tensor:
     return group_norm(flow, ids, groups, [p for p in (weight, bias) if isinstance(p, ParamRef)])
 
 
-def _normalize(flow: Flow, ids: Tensor, p: float = 2.0, dim: int = 1, *_: Any, **__: Any) -> Tensor:
+def _normalize(flow: Flow, ids: Tensor, _: float = 2.0, dim: int = 1, *__: Any, **___: Any) -> Tensor:
     return normalize(flow, ids, dim)
 
 
@@ -114,7 +132,9 @@ def _glu(flow: Flow, ids: Tensor, dim: int = -1) -> Tensor:
     return meet(flow, [first, second])
 
 
-def _attention(flow: Flow, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *_: Any, **kw: Any) -> Any:
+def _attention(
+    flow: Flow, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *_: Any, **kw: Any
+) -> Any:
     if kw.get("enable_gqa") or query.ndim < 3:
         return flow.opaque((query, key, value), f"grouped-query attention is not followed at {flow.here}")
     return attention(flow, query, key, value, attn_mask if isinstance(attn_mask, Tensor) else None)
@@ -142,8 +162,8 @@ WEIGHTED: dict[str, Rule] = {
     "einsum": einsum,
 }
 FUNCTIONS: dict[str, Rule] = {
-    **dict.fromkeys(_REDUCTIONS, _reduction),
-    **dict.fromkeys(_ALONG, _along),
+    **dict.fromkeys(_REDUCTION_NAMES.split(), _reduction),
+    **dict.fromkeys(_ALONG_NAMES.split(), _along),
     "normalize": _normalize,
     "glu": _glu,
     "scaled_dot_product_attention": _attention,
@@ -151,16 +171,18 @@ FUNCTIONS: dict[str, Rule] = {
 }
 
 _PASS = (
-    nn.Identity, nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU, nn.RReLU,
-    nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink, nn.Softplus, nn.Softsign, nn.LogSigmoid,
-    nn.Tanh, nn.Tanhshrink, nn.Sigmoid, nn.Threshold, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
+    nn.Identity, nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.SELU, nn.CELU, nn.LeakyReLU,
+    nn.RReLU, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink, nn.Softplus, nn.Softsign,
+    nn.LogSigmoid, nn.Tanh, nn.Tanhshrink, nn.Sigmoid, nn.Threshold, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
     nn.AlphaDropout, nn.FeatureAlphaDropout,
 )  # fmt: skip
 _POOLS = tuple(
     getattr(nn, f"{kind}Pool{n}d") for kind in ("Max", "Avg", "AdaptiveAvg", "AdaptiveMax") for n in (1, 2, 3)
 )
 _PADS = tuple(
-    getattr(nn, f"{kind}Pad{n}d") for kind in ("Zero", "Reflection", "Replication", "Constant") for n in (1, 2, 3)
+    getattr(nn, f"{kind}Pad{n}d")
+    for kind in ("Zero", "Reflection", "Replication", "Constant")
+    for n in (1, 2, 3)
 )
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

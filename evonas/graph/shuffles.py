@@ -12,7 +12,8 @@ from evonas.graph.trace import Traced
 
 __all__ = ["Shuffle", "find_shuffles", "permutation"]
 
-_STEPS = frozenset("view reshape flatten unflatten permute transpose swapaxes contiguous movedim".split())
+_STEPS_NAMES = "view reshape flatten unflatten permute transpose swapaxes contiguous movedim"
+_STEPS = frozenset(_STEPS_NAMES.split())
 _LONGEST = 6
 
 
@@ -115,9 +116,8 @@ def permutation(
     positions = torch.arange(size).reshape([size if d == dim else 1 for d in range(len(shape))])
     result = positions.expand(shape).contiguous()
     for node in path:
-        inputs = {**values, node.args[0]: result}
-        args = fx.map_arg(node.args, lambda n, inputs=inputs: inputs[n])
-        kwargs = fx.map_arg(node.kwargs, lambda n, inputs=inputs: inputs[n])
+        inputs: dict[Any, Any] = {**values, node.args[0]: result}
+        args, kwargs = fx.map_arg(node.args, inputs.__getitem__), fx.map_arg(node.kwargs, inputs.__getitem__)
         try:
             result = _call(model, node, args, kwargs)
         except (RuntimeError, TypeError, IndexError):

@@ -119,7 +119,7 @@ def set_tensors(model: nn.Module, layout: Layout) -> nn.Module:
 
 
 def _refresh(module: nn.Module, original: nn.Module, layout: Layout, path: str, node: fx.Node | None) -> None:
-    """Bring the attributes of a layer in line with its resized tensors; `node` is its call, if it is a leaf."""
+    """Bring the attributes of a layer in line with its tensors; `node` is its call, if it is a leaf."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Embedding):
@@ -162,6 +162,6 @@ def _refresh_by_node(module: nn.Module, original: nn.Module, layout: Layout, ids
         module.num_features = shape[1]
     elif isinstance(module, nn.Unflatten):
         sizes: Any = module.unflattened_size
-        first = int(module.dim) % (ids.ndim - len(sizes) + 1)  # type: ignore[call-overload]
+        first = int(module.dim) % (ids.ndim - len(sizes) + 1)
         wanted = shape[first : first + len(sizes)]
-        module.unflattened_size = tuple(o if o == -1 else n for o, n in zip(sizes, wanted, strict=True))  # type: ignore[assignment]
+        module.unflattened_size = tuple(o if o == -1 else n for o, n in zip(sizes, wanted, strict=True))

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 from evonas.graph.flow import Flow
 from evonas.graph.shuffles import Shuffle
 from evonas.graph.trace import Traced
-from evonas.graph.units import first_along, varying
+from evonas.graph.units import distinct, first_along, tally, varying
 
 __all__ = ["Slots", "Structure", "UseRecord", "densify", "partition"]
 
@@ -86,13 +86,15 @@ def densify(flow: Flow, shuffles: dict[fx.Node, Shuffle]) -> Structure:
     free = ~flow.units.is_fixed(everything)
     slots = {**flow.slots, **_element_slots(flow)}
     used = torch.cat([flow.units.roots(v) for v in [*slots.values(), *flow.pads.values()]] or [everything])
-    sample = torch.unique(used[free[used]])
+    sample = distinct(used[free[used]])
     number = torch.full((len(roots),), -1)
     number[sample] = torch.arange(len(sample))
     dense = number[roots]
 
     def convert(ids: Any) -> Any:
-        return tree_map(lambda t: _dense(dense, t) if isinstance(t, Tensor) and t.dtype == torch.int64 else t, ids)
+        return tree_map(
+            lambda t: _dense(dense, t) if isinstance(t, Tensor) and t.dtype == torch.int64 else t, ids
+        )
 
     final = {key: dense[ids] for key, ids in slots.items()}
     pads = {key: dense[ids] for key, ids in flow.pads.items()}
@@ -178,17 +180,21 @@ def _conflicts(flow: Flow, slots: Slots) -> tuple[tuple[str, Tensor], ...]:
 
 
 def _slices(flow: Flow, ids: dict[fx.Node, Any]) -> list[Tensor]:
-    """For every slice of channels, the ids before it: where a slice begins must not depend on what is kept."""
+    """For every slice of channels, the ids before it: where it begins must not depend on what is kept."""
     found = []
     for node in flow.traced.graph.nodes:
         name = getattr(node.target, "__name__", node.target)
-        if name not in ("getitem", "narrow", "select") or not node.args or not isinstance(node.args[0], fx.Node):
+        if (
+            name not in ("getitem", "narrow", "select")
+            or not node.args
+            or not isinstance(node.args[0], fx.Node)
+        ):
             continue
         source, result = ids.get(node.args[0]), ids.get(node)
         if not isinstance(source, Tensor) or not isinstance(result, Tensor) or not varying(source):
             continue
         vector = first_along(source, varying(source)).reshape(-1)
-        inside = torch.isin(vector, result.reshape(-1)[: len(vector) * max(1, result.numel())].unique())
+        inside = torch.isin(vector, distinct(first_along(result, varying(result))))
         if bool(inside.any()):
             found.append(vector[: int(inside.nonzero()[0])])
     return found
@@ -221,9 +227,9 @@ def partition(
 def _split_uneven(chains: Tensor, parts: Tensor) -> Tensor:
     """Chains cut into their parts where the parts have no simple proportion."""
     chains = chains.clone()
-    for label in chains.unique().tolist():
+    for label in distinct(chains).tolist():
         mine = chains == label
-        sizes = parts[mine].unique(return_counts=True)[1].tolist()
+        sizes = tally(parts[mine])[1]
         if sum(sizes) // gcd(*sizes) > _COARSEST:
             chains[mine] = int(chains.max()) + 1 + parts[mine]
     return chains
@@ -238,5 +244,3 @@ def _by_first(classes: Tensor, vectors: list[Tensor]) -> Tensor:
     for label in classes.tolist():
         order.setdefault(label, len(order))
     return torch.tensor([order[label] for label in classes.tolist()], dtype=torch.int64)
-
-

@@ -8,12 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Units", "first_along", "varying"]
+__all__ = ["Units", "distinct", "first_along", "tally", "varying"]
 
 
 def varying(ids: Tensor) -> tuple[int, ...]:
     """The dims along which `ids` (any shape, as `Units.look` returns it) holds more than one unit."""
     return tuple(d for d in range(ids.ndim) if ids.shape[d] > 1 and ids.stride(d) != 0)
+
+
+def distinct(values: Tensor) -> Tensor:
+    """The different values of an integer tensor (any shape), sorted; one dim."""
+    return torch.from_numpy(np.unique(values.numpy()))
+
+
+def tally(values: Tensor) -> tuple[list[int], list[int]]:
+    """The different values of an integer tensor, sorted, and how often each occurs."""
+    found, counts = np.unique(values.numpy(), return_counts=True)
+    return found.tolist(), counts.tolist()
 
 
 def first_along(ids: Tensor, keep: Iterable[int] = ()) -> Tensor:
@@ -83,7 +94,7 @@ class Units:
 
     def note(self, ids: Tensor, word: str) -> None:
         """Attach `word` to every unit in `ids`."""
-        for number in self.roots(self.look(ids)).unique().tolist():
+        for number in distinct(self.roots(self.look(ids))).tolist():
             self._notes.setdefault(number, set()).add(word)
 
     def look(self, ids: Tensor) -> Tensor:
@@ -102,7 +113,8 @@ class Units:
 
     def unite(self, first: Tensor, second: Tensor) -> None:
         """Make units that meet position by position the same; the shapes must broadcast."""
-        first, second = torch.broadcast_tensors(first, second)
+        shape = np.broadcast_shapes(first.shape, second.shape)
+        first, second = first.expand(shape), second.expand(shape)
         moving = [first.stride(d) != 0 or second.stride(d) != 0 for d in range(first.ndim)]
         cut = tuple(slice(None) if moves else slice(0, 1) for moves in moving)
         left, right = self.roots(first[cut]).reshape(-1), self.roots(second[cut]).reshape(-1)
@@ -118,7 +130,7 @@ class Units:
     def freeze(self, ids: Tensor, reason: str) -> None:
         """Fix every unit in `ids`; units fixed before keep their first reason."""
         looked = self.look(ids)
-        for number in self.roots(first_along(looked, varying(looked))).unique().tolist():
+        for number in distinct(self.roots(first_along(looked, varying(looked)))).tolist():
             if not self._fixed[number]:
                 self._fixed[number] = True
                 self._reasons[number] = reason

@@ -20,7 +20,9 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.a, self.b = conv_bn(cin, cout, stride=stride), conv_bn(cout, cout)
         self.extra = cout - cin
-        self.project = conv_bn(cin, cout, 1, stride) if option == "B" and (stride > 1 or cin != cout) else None
+        self.project = (
+            conv_bn(cin, cout, 1, stride) if option == "B" and (stride > 1 or cin != cout) else None
+        )
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,7 +39,10 @@ class ResNet(nn.Module):
         super().__init__()
         self.stem = conv_bn(3, 8)
         self.layers = nn.Sequential(
-            BasicBlock(8, 8, 1, "A"), BasicBlock(8, 16, 2, "A"), BasicBlock(16, 24, 2, "B"), BasicBlock(24, 24, 1, "B")
+            BasicBlock(8, 8, 1, "A"),
+            BasicBlock(8, 16, 2, "A"),
+            BasicBlock(16, 24, 2, "B"),
+            BasicBlock(24, 24, 1, "B"),
         )
         self.head = nn.Linear(24, 10)
 
@@ -148,7 +153,10 @@ class DenseLayer(nn.Module):
     def __init__(self, cin: int, growth: int) -> None:
         super().__init__()
         self.norm1, self.conv1 = nn.BatchNorm2d(cin), nn.Conv2d(cin, 2 * growth, 1, bias=False)
-        self.norm2, self.conv2 = nn.BatchNorm2d(2 * growth), nn.Conv2d(2 * growth, growth, 3, padding=1, bias=False)
+        self.norm2, self.conv2 = (
+            nn.BatchNorm2d(2 * growth),
+            nn.Conv2d(2 * growth, growth, 3, padding=1, bias=False),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
@@ -182,7 +190,11 @@ class ShuffleUnit(nn.Module):
         super().__init__()
         half = channels // 2
         self.branch = nn.Sequential(
-            conv_bn(half, half, 1), nn.ReLU(), conv_bn(half, half, 3, 1, half), conv_bn(half, half, 1), nn.ReLU()
+            conv_bn(half, half, 1),
+            nn.ReLU(),
+            conv_bn(half, half, 3, 1, half),
+            conv_bn(half, half, 1),
+            nn.ReLU(),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -151,14 +151,25 @@ class GroupedConv(nn.Module):
 class Flatten2d(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(
-            nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 10), nn.Tanh(), nn.Linear(10, 3)
+            nn.Conv2d(3, 6, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(54, 10),
+            nn.Tanh(),
+            nn.Linear(10, 3),
         )
 
 
 class Flatten1d(nn.Sequential):
     def __init__(self) -> None:
         super().__init__(
-            nn.Conv1d(2, 6, 3, padding=1), nn.BatchNorm1d(6), nn.ReLU(), nn.Flatten(), nn.Linear(60, 8), nn.Linear(8, 3)
+            nn.Conv1d(2, 6, 3, padding=1),
+            nn.BatchNorm1d(6),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(60, 8),
+            nn.Linear(8, 3),
         )
 
 
@@ -256,7 +267,9 @@ class PixelShuffleOut(nn.Sequential):
     """Super resolution: the shuffle makes the output, nothing before it can change."""
 
     def __init__(self) -> None:
-        super().__init__(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2))
+        super().__init__(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2)
+        )
 
 
 class GroupNormNet(nn.Sequential):
@@ -264,8 +277,8 @@ class GroupNormNet(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__(
-            nn.Conv2d(3, 12, 1), nn.GroupNorm(2, 12), nn.ReLU(), nn.Conv2d(12, 16, 1), nn.GroupNorm(8, 16), nn.GELU(),
-            nn.Conv2d(16, 6, 1), nn.GroupNorm(1, 6), nn.Conv2d(6, 3, 1),
+            nn.Conv2d(3, 12, 1), nn.GroupNorm(2, 12), nn.ReLU(), nn.Conv2d(12, 16, 1), nn.GroupNorm(8, 16),
+            nn.GELU(), nn.Conv2d(16, 6, 1), nn.GroupNorm(1, 6), nn.Conv2d(6, 3, 1),
         )  # fmt: skip
 
 
@@ -388,7 +401,9 @@ class MeanSpatial(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
-        return self.c(torch.cat([x.mean(dim=[2, 3]), x.amax((-1, -2))], dim=1)) + self.b(x.mean((2, 3)))[:, :3]
+        return (
+            self.c(torch.cat([x.mean(dim=[2, 3]), x.amax((-1, -2))], dim=1)) + self.b(x.mean((2, 3)))[:, :3]
+        )
 
 
 class MultiheadModule(nn.Module):
@@ -614,7 +629,7 @@ class WindowBias(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
-        b, n, c = x.shape
+        b, n, _ = x.shape
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, 4).permute(2, 0, 3, 1, 4).unbind(0)
         scores = torch.einsum("bhid,bhjd->bhij", q, k) * 0.5
         bias = self.table[self.index.view(-1)].view(7, 7, -1).permute(2, 0, 1)

@@ -111,7 +111,9 @@ def test_affine_extents_are_the_real_sizes(name: str) -> None:
                 assert layer.outputs.at(counts) == module.out_channels
                 assert layer.group_inputs.at(counts) == module.in_channels // module.groups
                 kernel = module.weight[0, 0].numel()
-                assert layer.group_inputs.at(counts) * layer.outputs.at(counts) * kernel == module.weight.numel()
+                assert (
+                    layer.group_inputs.at(counts) * layer.outputs.at(counts) * kernel == module.weight.numel()
+                )
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -170,12 +172,16 @@ SIDES: dict[str, Callable[[Chains], bool]] = {
     "flatten_2d": lambda c: c["chain0"].channels == 6 and c["chain0"].followers == ("4",),
     "attention": lambda c: (c["chain1"].granularity, c["chain1"].step, c["chain1"].units) == ("heads", 4, 3),
     "depthwise_multiplier": lambda c: c["chain0"].channels == 6,
-    "grouped_conv": lambda c: [(k.granularity, k.step) for k in c.values()]
-    == [("group width", 3), ("group width", 3), ("groups", 2)],
+    "grouped_conv": lambda c: (
+        [(k.granularity, k.step) for k in c.values()]
+        == [("group width", 3), ("group width", 3), ("groups", 2)]
+    ),
     "resnext": lambda c: (c["chain1"].granularity, c["chain1"].step) == ("groups", 2),
     "densenet": lambda c: len(c) == 10,
     "mobilenet_v2": lambda c: len(c) == 8,
-    "vit": lambda c: [k.granularity for k in c.values()] == ["channels", "heads", "channels", "heads", "channels"],
+    "vit": lambda c: (
+        [k.granularity for k in c.values()] == ["channels", "heads", "channels", "heads", "channels"]
+    ),
 }
 
 
