@@ -69,10 +69,11 @@ def conv(
     channel = len(shape) - len(weight.shape) + 1
     ids = flow.units.look(ids)
     if varying(ids) and channel not in varying(ids):
-        flow.refuse(ids, f"a convolution slides over channels at {flow.here}")
+        reason = f"a convolution slides over channels at {flow.here}"
+        flow.refuse(ids, reason)
+        inputs = flow.units.fixed(reason).expand(ids.shape[channel])
     else:
-        ids = flow.units.tie(ids, [channel])
-    inputs = first_along(ids, [channel]).reshape(-1)
+        inputs = first_along(flow.units.tie(ids, [channel]), [channel]).reshape(-1)
     in_dim, out_dim = (0, 1) if transposed else (1, 0)
     own_in = flow.slot(weight.name, in_dim, weight.shape[in_dim], "in" if groups == 1 else "keep")
     own_out = flow.slot(weight.name, out_dim, weight.shape[out_dim], "out")

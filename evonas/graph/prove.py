@@ -25,9 +25,9 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 def prove(chains: Chains, *, seed: int = 0) -> Chains:
     """`chains` with those frozen that fail their proof, the reason given.
 
-    Every chain is made one step smaller at once, with random parameters in float64, and compared with the
-    masked original; then those that can grow are made one step larger and compared with the original
-    itself. On a difference the chains are bisected. The model of `chains` is not modified.
+    Every chain is made one step smaller at once, then half as large, with random parameters in float64, and
+    compared with the masked original; then those that can grow are made one step larger and compared with
+    the original itself. On a difference the chains are bisected. The model of `chains` is not modified.
     """
     for number in range(len(chains) + 1):
         proof = _Proof(chains, seed + number)
@@ -79,7 +79,8 @@ class _Proof:
         """Names and reasons of chains that cannot be proved."""
         every = list(self.chains.chains.values())
         shrinking = [c for c in every if c.channels - c.step >= c.minimum]
-        failed = self._bisect(shrinking, self._smaller)
+        failed = self._bisect(shrinking, lambda chains: self._smaller(chains, _one_step))
+        failed = failed or self._bisect(shrinking, lambda chains: self._smaller(chains, _half))
         names = {name for name, _ in failed}
         growing = [c for c in every if c.growth != "none" and c.name not in names]
         return failed + self._bisect(growing, self._larger)
@@ -97,8 +98,8 @@ class _Proof:
         # Each half alone is right, only together they are wrong: the second half stays as it is.
         return failed or [(chain.name, reason) for chain in chains[middle:]]
 
-    def _smaller(self, chains: Sequence[Chain]) -> str:
-        channels = {c.name: c.channels - c.step for c in chains}
+    def _smaller(self, chains: Sequence[Chain], count: Callable[[Chain], int]) -> str:
+        channels = {c.name: count(c) for c in chains}
         structure = self.chains.structure
         alive = copies_for(self.chains, channels, unit_scores(structure, self.model, _arbitrary)) > 0
         try:
@@ -110,7 +111,7 @@ class _Proof:
         with torch.no_grad():
             wanted = MaskedModel(self.model, structure, alive).run(*self.inputs)
         return self._difference(
-            found, wanted, "one step smaller it differs from the original with channels hidden"
+            found, wanted, "made smaller it differs from the original with channels hidden"
         )
 
     def _larger(self, chains: Sequence[Chain]) -> str:
@@ -121,7 +122,7 @@ class _Proof:
             return str(error)
         except Exception as error:  # a resized model that cannot run has failed its proof
             return _failure("larger", error)
-        return self._difference(found, self.original, "one step larger it differs from the original")
+        return self._difference(found, self.original, "made larger it differs from the original")
 
     def _run(self, model: nn.Module) -> Any:
         with torch.no_grad():
@@ -137,14 +138,23 @@ class _Proof:
         return ""
 
 
+def _one_step(chain: Chain) -> int:
+    return chain.channels - chain.step
+
+
+def _half(chain: Chain) -> int:
+    return max(chain.minimum, chain.channels // (2 * chain.step) * chain.step)
+
+
 def _arbitrary(weight: Tensor, dim: int) -> Tensor:
-    """A cheap importance that scatters what is dropped over the whole dim (multiples of the golden ratio)."""
-    return torch.arange(1, weight.shape[dim] + 1, dtype=torch.float64) * 0.6180339887498949 % 1.0
+    """A cheap importance: random like the weights, so that chains that were kept apart by mistake drop
+    different positions and the mistake shows."""
+    return weight.detach()[tuple(slice(None) if d == dim else 0 for d in range(weight.ndim))].abs()
 
 
 def _failure(direction: str, error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
-    return f"one step {direction} it no longer runs: {type(error).__name__}: {lines[0]}"
+    return f"made {direction} it no longer runs: {type(error).__name__}: {lines[0]}"
 
 
 def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:

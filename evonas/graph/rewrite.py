@@ -69,7 +69,8 @@ class Rewrite:
 
     def _visit(self, node: fx.Node) -> Any:
         if not _has_tensor(self.sizes.old.get(node)):
-            return self._plain(node)
+            plain = node.op in ("placeholder", "get_attr")
+            return self.sizes.old[node] if plain else self._plain(node)
         wanted = self._wanted(node)
         if node in self.structure.shuffles or node.op in ("placeholder", "get_attr"):
             return wanted
@@ -179,7 +180,15 @@ class Rewrite:
         found = permutation(shuffle.nodes, self.sized, shape, shuffle.dim, self.sizes.now)
         if found is not None and torch.equal(found, index):
             return
-        name = f"_shuffle_{len(self.buffers)}"
+        held = [n for n in node.all_input_nodes if n.op == "get_attr"]
+        if len(shuffle.nodes) == 1 and held and len(held[0].users) == 1:
+            owner, _, leaf = str(held[0].target).rpartition(".")
+            setattr(self.sized.get_submodule(owner), leaf, index)  # the model's own index follows
+            return
+        number = len(self.buffers)
+        while hasattr(self.sized, f"_shuffle_{number}"):
+            number += 1  # the model is itself the result of a resize
+        name = f"_shuffle_{number}"
         self.buffers[name] = index
         new = self.sizes.new[node]
         with self.graph.inserting_before(new):

@@ -39,6 +39,10 @@ def find_shuffles(model: nn.Module, traced: Traced) -> dict[fx.Node, Shuffle]:
     for node in traced.graph.nodes:
         if node in taken or not _is_tensor(traced, node):
             continue
+        pick = _as_pick(traced, node)
+        if pick is not None:
+            found[node] = pick
+            continue
         path = _path(traced, model, node)
         while len(path) > 1 or (path and _is_shuffle_op(model, path[0])):
             shuffle = _as_shuffle(traced, model, node, path)
@@ -58,6 +62,30 @@ def _is_shuffle_op(model: nn.Module, node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(model.get_submodule(str(node.target)), nn.ChannelShuffle)
     return getattr(node.target, "__name__", node.target) in ("channel_shuffle", "native_channel_shuffle")
+
+
+def _as_pick(traced: Traced, node: fx.Node) -> Shuffle | None:
+    """A permutation by an index tensor that the model holds: `index_select` or `x[:, index]`."""
+    name = getattr(node.target, "__name__", node.target)
+    if name not in ("index_select", "getitem") or len(node.args) < 2 or node.op == "call_module":
+        return None
+    source: Any = node.args[0]
+    if not isinstance(source, fx.Node) or source.op == "get_attr" or not _is_tensor(traced, source):
+        return None
+    if name == "index_select":
+        dim, index = (*node.args[1:], None)[:2]
+    else:
+        items: Any = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+        dim, index = len(items) - 1, items[-1]
+        if any(item != slice(None, None, None) for item in items[:-1]):
+            return None
+    if not isinstance(index, fx.Node) or index.op != "get_attr" or not isinstance(dim, int):
+        return None
+    order, shape = traced.values[index], traced.values[source].shape
+    dim %= len(shape)
+    if not torch.equal(torch.sort(order.reshape(-1)).values, torch.arange(shape[dim])):
+        return None
+    return Shuffle(source, (node,), dim, order.reshape(-1))
 
 
 def _path(traced: Traced, model: nn.Module, source: fx.Node) -> list[fx.Node]:

@@ -46,10 +46,20 @@ class Traced:
 
 
 class _Tracer(fx.Tracer):
-    """The fx tracer, but an `assert` becomes a node and every node remembers the user's line."""
+    """The fx tracer, but an `assert` does not stop it and every node remembers the user's line."""
 
     record_stack_traces = True
-    trace_asserts = True
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """An `assert` becomes a node of its own; fx refuses every other use as a truth value."""
+        frame = inspect.currentframe()
+        while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _HERE)):
+            frame = frame.f_back
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() if frame else ""
+        if line.startswith("assert "):
+            self.create_proxy("call_function", torch._assert, (obj, line), {})
+            return True
+        return super().to_bool(obj)
 
 
 class _Recorder(fx.Interpreter):
@@ -123,9 +133,13 @@ def retrace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.Graph:
         UntraceableModel: with the line of the user's code that stopped the trace.
     """
     try:
-        return _Tracer().trace(model, _defaults(model, inputs))
+        graph = _Tracer().trace(model, _defaults(model, inputs))
     except Exception as error:  # whatever the user's forward raises when it is handed proxies
         raise UntraceableModel(_explain(model, error)) from error
+    for node in graph.nodes:
+        node.type = None  # an annotation may be a string, which a GraphModule cannot pickle
+    _drop_defaults(graph, len(inputs))
+    return graph
 
 
 def eval_forward(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
@@ -155,6 +169,17 @@ def where(node: fx.Node) -> str:
     code = code.strip()
     code = code if len(code) <= _QUOTE else code[: _QUOTE - 3] + "..."
     return f"`{code}` ({os.path.basename(path)}:{line})" if code else f"`{node.name}` ({path}:{line})"
+
+
+def _drop_defaults(graph: fx.Graph, given: int) -> None:
+    """Remove the arguments that were traced at their defaults, and fx's assertions about them."""
+    extra = [node for node in graph.nodes if node.op == "placeholder"][given:]
+    for node in extra:
+        for user in list(node.users):
+            for check in list(user.users):
+                graph.erase_node(check)
+            graph.erase_node(user)
+        graph.erase_node(node)
 
 
 def _defaults(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any] | None:

@@ -579,7 +579,7 @@ class OuterProduct(nn.Module):
         return self.d(torch.relu(self.c(outer.flatten(1))))
 
 
-class VocabularyIndex(nn.Module):
+class IndexPicks(nn.Module):
     """Channels picked by an index tensor."""
 
     def __init__(self) -> None:
@@ -663,14 +663,41 @@ class RmsNormGated(nn.Module):
         return self.head(x + self.down(F.silu(self.gate(y)) * self.up(y)))
 
 
+class Asserted(nn.Module):
+    """A size written into an assertion, and one in arithmetic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        assert x.shape[1] == 8
+        return self.b(x) / x.shape[1]
+
+
+class Permuted(nn.Module):
+    """Channels permuted by an index that the model holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(6, 4), nn.Linear(4, 3)
+        self.register_buffer("order", torch.tensor([3, 1, 5, 0, 2, 4]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.relu(self.b(self.a(x)[:, self.order])))
+
+
 SMALL.update(
     {
         "outer_product": (OuterProduct, flat(5)),
-        "vocabulary_index": (VocabularyIndex, flat(5)),
+        "index_picks": (IndexPicks, flat(5)),
         "weight_norm": (WeightNorm, flat(5)),
         "unknown_op": (UnknownOp, tokens()),
         "window_bias": (WindowBias, tokens()),
         "normalised": (NormalisedCosine, flat(5)),
         "rms_norm": (RmsNormGated, tokens()),
+        "asserted": (Asserted, image()),
+        "permuted": (Permuted, flat(5)),
     }
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from graph.models_real import ResNet50
-from graph.models_small import Mlp, image
+from graph.models_small import Asserted, Mlp, Permuted, image
 from torch import Tensor, nn
 
 from evonas.errors import EvonasError, InvalidArgument, UnknownName
@@ -169,16 +169,6 @@ def test_several_inputs_and_outputs() -> None:
 
 
 def test_asserts_on_sizes_do_not_stop_a_resize() -> None:
-    class Asserted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = self.a(x)
-            assert x.shape[1] == 8
-            return self.b(x) / x.shape[1]
-
     model = Asserted().eval()
     chains = find_chains(model, image())
     large = resize(model, {"chain0": 16}, chains=chains)
@@ -194,3 +184,15 @@ def test_a_deep_network_is_found_and_proved() -> None:
     small = resize(model, {n: legal_channels(c, 0.5, round_to=8) for n, c in chains.items()}, chains=chains)
     assert type(small) is ResNet50
     assert 3.5 < sum(p.numel() for p in model.parameters()) / sum(p.numel() for p in small.parameters()) < 4
+
+
+def test_a_permutation_held_as_a_buffer_shrinks_with_its_channels() -> None:
+    model, x = Permuted().eval(), torch.randn(2, 5)
+    chains = find_chains(model, x)
+    assert [c.channels for c in chains.values()] == [6, 4]
+    large = resize(model, {"chain0": 12, "chain1": 8}, chains=chains)
+    torch.testing.assert_close(large(x), model(x))
+    assert type(large) is Permuted
+    assert large.order.shape == (12,)
+    assert model.order.shape == (6,)
+    assert resize(model, {"chain0": 3}, chains=chains)(x).shape == (2, 3)

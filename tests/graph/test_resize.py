@@ -116,7 +116,7 @@ def test_the_importance_can_be_replaced() -> None:
     torch.testing.assert_close(group_l2(weight, 1), weight.square().sum((0, 2)).sqrt())
     torch.testing.assert_close(group_l1(weight, 0), weight.abs().sum((1, 2)))
     with pytest.raises(InvalidArgument, match="`importance` must return shape"):
-        resize(model, {"chain0": 2}, chains=chains, importance=lambda w, d: w)
+        resize(model, {"chain0": 2}, chains=chains, importance=lambda w, _: w)
 
 
 def test_copies_differ_in_what_reads_them() -> None:
@@ -218,11 +218,11 @@ def test_refusals_name_the_chain_and_the_reason() -> None:
         resize(model, {"chain0": 12}, chains=chains)
     with pytest.raises(InvalidArgument, match="at least 1, got 0"):
         resize(model, {"chain1": 0}, chains=chains)
-    with pytest.raises(InvalidArgument, match="must be an int, got 4.0"):
+    with pytest.raises(InvalidArgument, match=r"must be an int, got 4\.0"):
         resize(model, {"chain1": 4.0}, chains=chains)
     with pytest.raises(UnknownName, match="chain0, chain1"):
         resize(model, {"chain2": 4}, chains=chains)
-    with pytest.raises(UnknownName, match="inherit, fresh|fresh, inherit"):
+    with pytest.raises(UnknownName, match="unknown init `scratch`"):
         resize(model, {}, chains=chains, init="scratch")
     with pytest.raises(InvalidArgument, match="is not the one that `chains` was found on"):
         resize(Mlp().eval(), {}, chains=chains)

@@ -140,7 +140,7 @@ def _frozen_reasons(name: str) -> str:
         ("one_channel", "it has a single channel"),
         ("mixer", "it mixes positions, not channels"),
         ("outer_product", "outer product"),
-        ("vocabulary_index", "picked by an index tensor"),
+        ("index_picks", "picked by an index tensor"),
         ("shufflenet_v1", "grouped layers around it tie all its channels into one"),
         ("mlp", "it is coupled to the input `input` of the model"),
         ("mlp", "it is an output of the model"),
