@@ -16,7 +16,16 @@ from torch.utils._pytree import tree_map
 
 from evonas.errors import EvonasError, InvalidArgument
 
-__all__ = ["Traced", "UntraceableModel", "as_inputs", "eval_forward", "retrace", "trace", "where"]
+__all__ = [
+    "Traced",
+    "UntraceableModel",
+    "as_inputs",
+    "as_module",
+    "eval_forward",
+    "retrace",
+    "trace",
+    "where",
+]
 
 _TORCH = os.path.dirname(torch.__file__)
 _HERE = os.path.dirname(__file__)
@@ -36,6 +45,7 @@ class Traced:
         values: what each node returned on the example inputs: floating tensors as meta tensors of the same
             shape, everything else as it was.
         inputs: the example inputs.
+        constants: tensors that the forward pass makes itself, by the name that the graph has for them.
         names: every parameter and buffer name -> the first name of the same tensor (weight tying).
     """
 
@@ -43,12 +53,17 @@ class Traced:
     values: dict[fx.Node, Any]
     inputs: tuple[Any, ...]
     names: dict[str, str]
+    constants: dict[str, Tensor]
 
 
 class _Tracer(fx.Tracer):
     """The fx tracer, but an `assert` does not stop it and every node remembers the user's line."""
 
     record_stack_traces = True
+
+    def __init__(self, buffers: bool) -> None:
+        super().__init__()
+        self.proxy_buffer_attributes = buffers
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """An `assert` becomes a node of its own; fx refuses every other use as a truth value."""
@@ -65,8 +80,8 @@ class _Tracer(fx.Tracer):
 class _Recorder(fx.Interpreter):
     """Runs a graph and keeps a summary of every value."""
 
-    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(fx.GraphModule(model, graph))
+    def __init__(self, model: nn.Module, graph: fx.Graph, constants: dict[str, Tensor]) -> None:
+        super().__init__(as_module(model, graph, constants))
         # The interpreter works on the copy of the graph that GraphModule made; pair the nodes by position.
         assert isinstance(self.module, fx.GraphModule)
         self.originals = dict(zip(self.module.graph.nodes, graph.nodes, strict=True))
@@ -119,27 +134,57 @@ def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any]) -> Traced:
     if lazy:
         raise InvalidArgument(f"`model` has a lazy parameter `{lazy[0]}`: run the model once before this")
     eval_forward(model, inputs)
-    graph = retrace(model, inputs)
-    recorder = _Recorder(model, graph)
+    graph, constants = retrace(model, inputs)
+    recorder = _Recorder(model, graph, constants)
     with torch.no_grad():
         recorder.run(*inputs)
-    return Traced(graph, recorder.values, inputs, _canonical_names(model))
+    return Traced(graph, recorder.values, inputs, _canonical_names(model), constants)
 
 
-def retrace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.Graph:
-    """The fx graph of `model`; arguments of forward beyond `inputs` keep their defaults.
+def retrace(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[fx.Graph, dict[str, Tensor]]:
+    """The fx graph of `model` and the constants it reads; arguments of forward beyond `inputs` keep their
+    defaults.
 
     Raises:
         UntraceableModel: with the line of the user's code that stopped the trace.
     """
+    known = set(vars(model))
     try:
-        graph = _Tracer().trace(model, _defaults(model, inputs))
-    except Exception as error:  # whatever the user's forward raises when it is handed proxies
-        raise UntraceableModel(_explain(model, error)) from error
+        graph = _trace(model, inputs)
+    finally:
+        # fx hangs tensors that forward makes onto the model; the model is not ours to change.
+        constants = {name: vars(model).pop(name) for name in list(vars(model)) if name not in known}
     for node in graph.nodes:
         node.type = None  # an annotation may be a string, which a GraphModule cannot pickle
     _drop_defaults(graph, len(inputs))
-    return graph
+    return graph, constants
+
+
+def _trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.Graph:
+    try:
+        return _Tracer(buffers=True).trace(model, _defaults(model, inputs))
+    except Exception as first:  # whatever the user's forward raises when it is handed proxies
+        try:  # a buffer may be read as a plain value
+            return _Tracer(buffers=False).trace(model, _defaults(model, inputs))
+        except Exception:  # the same line, most likely
+            raise UntraceableModel(_explain(model, first)) from first
+
+
+def as_module(
+    model: nn.Module, graph: fx.Graph, constants: dict[str, Tensor], name: str = "GraphModule"
+) -> fx.GraphModule:
+    """A GraphModule of `graph` with the layers and parameters of `model`, and `constants` as buffers."""
+    root: dict[str, Any] = {}
+    for node in graph.nodes:
+        target = str(node.target)
+        if node.op == "call_module":
+            root[target] = model.get_submodule(target)
+        elif node.op == "get_attr":
+            found: Any = model
+            for part in target.split("."):
+                found = constants[part] if part in constants else getattr(found, part)
+            root[target] = found
+    return fx.GraphModule(root, graph, name)
 
 
 def eval_forward(model: nn.Module, inputs: tuple[Any, ...]) -> Any:

@@ -18,6 +18,7 @@ from evonas.graph import (
     movement,
     propagate,
     resize,
+    rewrite,
     rules,
 )
 
@@ -102,7 +103,8 @@ def test_a_wrong_rule_does_not_survive_the_proof(monkeypatch: pytest.MonkeyPatch
     """With `flip` taken for an element-wise op the chain of `a` is wrong: only the proof can tell."""
     model, inputs = Flipped().eval(), torch.randn(2, 4)
     assert len(find_chains(model, inputs)) == 2
-    monkeypatch.setattr(propagate, "MOVEMENT", movement.MOVEMENT - {"flip"})
+    for module in (propagate, rewrite):
+        monkeypatch.setattr(module, "MOVEMENT", movement.MOVEMENT - {"flip"})
     monkeypatch.setattr(propagate, "ELEMENTWISE", rules.ELEMENTWISE | {"flip"})
     assert len(find_chains(model, inputs, proof=False)) == 2
     chains = find_chains(model, inputs)
