@@ -110,7 +110,7 @@ class _Proof:
         except Exception as error:  # a resized model that cannot run has failed its proof
             return _failure("smaller", error)
         with torch.no_grad():
-            wanted = MaskedModel(self.model, structure, alive).run(*self.inputs)
+            wanted = MaskedModel(self.model, structure, alive).run(*copy.deepcopy(self.inputs))
         return self._difference(
             found, wanted, "made smaller it differs from the original with channels hidden"
         )

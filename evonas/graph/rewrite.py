@@ -208,7 +208,8 @@ class Rewrite:
         held = [n for n in node.all_input_nodes if n.op == "get_attr"]
         if len(shuffle.nodes) == 1 and held and len(held[0].users) == 1:
             owner, _, leaf = str(held[0].target).rpartition(".")
-            setattr(self.sized.get_submodule(owner), leaf, index)  # the model's own index follows
+            module = self.sized.get_submodule(owner)
+            setattr(module, leaf, index.to(getattr(module, leaf).device))  # the model's own index follows
             return
         number = len(self.buffers)
         while hasattr(self.sized, f"_shuffle_{number}"):

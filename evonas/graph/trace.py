@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import linecache
 import os
@@ -95,7 +96,7 @@ class _Recorder(fx.Interpreter):
 
 def _summary(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.detach().to("meta") if value.is_floating_point() else value.detach().clone()
+        return value.detach().to("meta") if value.is_floating_point() else value.detach().cpu().clone()
     return value
 
 
@@ -123,7 +124,7 @@ def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any]) -> Traced:
             run, or does not accept the inputs.
         UntraceableModel: torch.fx cannot trace it.
     """
-    inputs = as_inputs(example_inputs)
+    inputs = copy.deepcopy(as_inputs(example_inputs))  # forward may change its arguments in place
     if not isinstance(model, nn.Module):
         raise InvalidArgument(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     if model.training:
@@ -133,11 +134,11 @@ def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any]) -> Traced:
     lazy = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise InvalidArgument(f"`model` has a lazy parameter `{lazy[0]}`: run the model once before this")
-    eval_forward(model, inputs)
+    eval_forward(model, copy.deepcopy(inputs))
     graph, constants = retrace(model, inputs)
     recorder = _Recorder(model, graph, constants)
     with torch.no_grad():
-        recorder.run(*inputs)
+        recorder.run(*copy.deepcopy(inputs))
     return Traced(graph, recorder.values, inputs, _canonical_names(model), constants)
 
 
@@ -174,6 +175,8 @@ def as_module(
     model: nn.Module, graph: fx.Graph, constants: dict[str, Tensor], name: str = "GraphModule"
 ) -> fx.GraphModule:
     """A GraphModule of `graph` with the layers and parameters of `model`, and `constants` as buffers."""
+    device = next((tensor.device for tensor in model.parameters()), None)
+    constants = {name: tensor.to(device) for name, tensor in constants.items()} if device else constants
     root: dict[str, Any] = {}
     for node in graph.nodes:
         target = str(node.target)
