@@ -136,10 +136,7 @@ class Task:
     def violations(self, evaluations: Sequence[Evaluation]) -> FloatArray:
         """How far evaluations that are ok are past each measured constraint, shape (n, k); <= 0 is met."""
         constraints = self.measured_constraints
-        rows = [
-            [c.excess(evaluation.values[c.objective.name]) for c in constraints]
-            for evaluation in evaluations
-        ]
+        rows = [[c.excess(evaluation.values[c.objective.name]) for c in constraints] for evaluation in evaluations]
         return np.array(rows, dtype=np.float64).reshape(len(evaluations), len(constraints))
 
 
@@ -237,13 +234,22 @@ def _checked(problem: Problem, returned: Sequence[Mapping[str, float]]) -> dict[
     except TypeError:
         count = -1
     if count != 1 or isinstance(returned, Mapping):
-        got = "a mapping" if isinstance(returned, Mapping) else f"{count} results" if count >= 0 else type(returned).__name__
-        raise EvaluationError(f"problem `{problem.name}`: evaluate returned {got} for 1 genome; expected a list of 1 mapping")
+        got = (
+            "a mapping"
+            if isinstance(returned, Mapping)
+            else f"{count} results"
+            if count >= 0
+            else type(returned).__name__
+        )
+        raise EvaluationError(
+            f"problem `{problem.name}`: evaluate returned {got} for 1 genome; expected a list of 1 mapping"
+        )
     scores = returned[0]
     if not isinstance(scores, Mapping) or set(scores) != set(names):
         got = ", ".join(map(str, scores)) if isinstance(scores, Mapping) else type(scores).__name__
         raise EvaluationError(
-            f"problem `{problem.name}`: evaluate returned the scores {got or 'none'}; expected exactly {', '.join(names)}"
+            f"problem `{problem.name}`: evaluate returned the scores {got or 'none'}; "
+            f"expected exactly {', '.join(names)}"
         )
     try:
         if any(isinstance(scores[name], str) for name in names):
@@ -251,5 +257,6 @@ def _checked(problem: Problem, returned: Sequence[Mapping[str, float]]) -> dict[
         return {name: float(scores[name]) for name in names}
     except (TypeError, ValueError):
         raise EvaluationError(
-            f"problem `{problem.name}`: evaluate returned a score that is not a number; expected one for each of {', '.join(names)}"
+            f"problem `{problem.name}`: evaluate returned a score that is not a number; "
+            f"expected one for each of {', '.join(names)}"
         ) from None

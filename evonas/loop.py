@@ -165,7 +165,8 @@ def _run(
         started(task)
     sampler = make_sampler(config["sampler"], task, config["seed"])
     archive = Archive(task)
-    budget = max(1, config["budget"] - math.ceil(sampler.charge))
+    charge = math.ceil(sampler.charge)
+    budget = max(1, config["budget"] - charge)
     replay, ended = list(recorded), "budget"
     with Progress(budget, progress) as shown:
         while ended == "budget" and archive.spent < budget:
@@ -188,7 +189,8 @@ def _run(
     if len(archive) < len(replay):
         raise _diverged(len(archive))
     store.update_config("ended", ended)
-    result = Result(archive, store.tests(), config=config, directory=store.directory, ended=ended)
+    store.update_config("charge", charge)
+    result = Result(archive, store.tests(), config=store.config, directory=store.directory, ended=ended)
     if ended != "interrupted":
         result.tests = {e.number: task.problem.test(np.array(e.genome)) for e in archive.front}
         store.set_tests(result.tests)
@@ -232,7 +234,9 @@ def _problem(config: Mapping[str, Any], directory: Path, problem: Problem | None
             )
         problem = load(recorded["spec"], recorded["options"])
     if problem.space.fingerprint != config["space"]:
-        raise RunError(f"{directory} was run on another space than that of problem `{problem.name}`; give the same problem")
+        raise RunError(
+            f"{directory} was run on another space than that of problem `{problem.name}`; give the same problem"
+        )
     return problem
 
 

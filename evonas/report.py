@@ -111,6 +111,7 @@ def result_json(result: Result, indices: Sequence[int]) -> str:
     content = {
         **{key: result.config.get(key) for key in ("problem", "sampler", "budget", "seed")},
         "spent": result.archive.spent,
+        "charged": result.config.get("charge", 0),
         "failed": sum(e.status == "failed" for e in result.archive.evaluations),
         "ended": result.ended,
         "directory": None if result.directory is None else str(result.directory),

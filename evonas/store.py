@@ -88,7 +88,9 @@ class Store:
             raise
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or error
-            raise RunError(f"output directory {directory} cannot be written: {reason}; give another with --out") from None
+            raise RunError(
+                f"output directory {directory} cannot be written: {reason}; give another with --out"
+            ) from None
         return cls(_opened(directory / DATABASE, writing=True), directory, lock)
 
     @classmethod
@@ -229,14 +231,17 @@ def _locked(directory: Path) -> FileLock:
 def _opened(path: Path, *, writing: bool) -> sqlite3.Connection:
     damaged = RunError(f"{path} is damaged or is no evonas run; restore it from a copy, or start a new run")
     try:
-        connection = sqlite3.connect(path) if writing else sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        connection = (
+            sqlite3.connect(path) if writing else sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        )
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if application != _APPLICATION:
             raise damaged
         if version > _VERSION:
             raise RunError(
-                f"{path} was written by a newer evonas (format {version}, this one reads up to {_VERSION}); upgrade evonas"
+                f"{path} was written by a newer evonas (format {version}, this one reads up to {_VERSION}); "
+                "upgrade evonas"
             )
         if connection.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             raise damaged

@@ -44,7 +44,9 @@ class GenomeMutation(Mutation):
         changed[none, forced[none]] = True
 
         # a jump lands on one of the other n-1 choices with equal probability
-        jumped = (genomes + 1 + np.floor(rng.random(genomes.shape) * np.maximum(counts - 1, 1)).astype(np.int64)) % counts
+        jumped = (
+            genomes + 1 + np.floor(rng.random(genomes.shape) * np.maximum(counts - 1, 1)).astype(np.int64)
+        ) % counts
         direction = np.where(rng.random(genomes.shape) < 0.5, -1, 1)
         inside = (genomes + direction >= 0) & (genomes + direction < counts)
         stepped = genomes + np.where(inside, direction, -direction)

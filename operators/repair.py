@@ -30,9 +30,7 @@ class BudgetRepair(Repair):
         ball: the limit on the exhaustive part.
     """
 
-    def __init__(
-        self, space: SearchSpace, violations: Callable[[IntArray], FloatArray], *, ball: int = _BALL
-    ) -> None:
+    def __init__(self, space: SearchSpace, violations: Callable[[IntArray], FloatArray], *, ball: int = _BALL) -> None:
         super().__init__()
         self.space = space
         self.violations = violations

@@ -5,8 +5,8 @@
     python runs/lab_widths.py --problem digits-ptq
 
 The formats are fixed point, (16, 8), (8, 6), (8, 4) and (4, 2) bits (all, and after the point), one for the data and
-one for the weights of every layer; biases are (8, 4). Accuracies are those of the whole validation split, with 95 % Wilson
-intervals.
+one for the weights of every layer; biases are (8, 4). Accuracies are those of the whole validation split,
+with 95 % Wilson intervals.
 """
 
 from __future__ import annotations

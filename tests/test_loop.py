@@ -179,8 +179,8 @@ def test_a_seed_is_a_whole_number(seed: Any) -> None:
 
 
 def test_an_unknown_sampler_lists_the_nearest_first() -> None:
-    with pytest.raises(UnknownName, match="unknown sampler `nsga3`; valid names: nsga2"):
-        search(sampler="nsga3")
+    with pytest.raises(UnknownName, match="unknown sampler `nsga7`; valid names: nsga"):
+        search(sampler="nsga7")
 
 
 @pytest.mark.parametrize("limit", [float("nan"), float("inf"), "nan", "2us"])

@@ -45,9 +45,9 @@ def test_a_gene_shows_its_choices_and_is_its_own_group() -> None:
 
 @pytest.mark.parametrize(
     ("multiplier", "expected"),
-    [(1, 48), (0.5, 24), (2.0, 96), (0.001, 1), (1 / 96, 1), (3 / 96, 2), (5 / 96, 2), (7 / 96, 4)],
+    [(1, 48), (0.5, 24), (2.0, 96), (0.001, 1), (1 / 96, 1), (3 / 96, 2), (5 / 96, 3), (7 / 96, 4)],
 )
-def test_a_multiplier_scales_a_chain_half_to_even_and_never_below_one(multiplier: float, expected: int) -> None:
+def test_a_multiplier_scales_a_chain_half_up_and_never_below_one(multiplier: float, expected: int) -> None:
     assert Chain("c", 48).scaled(multiplier) == expected
 
 

@@ -33,7 +33,9 @@ app = typer.Typer(
     "accuracy, latency, size and FLOPs.",
 )
 
-ProblemName = Annotated[str, typer.Argument(metavar="PROBLEM", help="A name from `evonas problems`, or FILE.py:VARIABLE.")]
+ProblemName = Annotated[
+    str, typer.Argument(metavar="PROBLEM", help="A name from `evonas problems`, or FILE.py:VARIABLE.")
+]
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run.")]
 Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="An option of the problem; repeatable.")]
 Latency = Annotated[
@@ -43,7 +45,9 @@ Latency = Annotated[
 Device = Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="Short for --latency roofline:NAME.")]
 Data = Annotated[str | None, typer.Option(metavar="FILE", help="The data of the problem (same as --set data=).")]
 Seeds = Annotated[int | None, typer.Option(help="Trainings a candidate; mean and spread (same as --set seeds=).")]
-AtMost = Annotated[list[str], typer.Option("--max", metavar="NAME=VALUE", help="Upper limit, such as size=2KiB; repeatable.")]
+AtMost = Annotated[
+    list[str], typer.Option("--max", metavar="NAME=VALUE", help="Upper limit, such as size=2KiB; repeatable.")
+]
 AtLeast = Annotated[
     list[str], typer.Option("--min", metavar="NAME=VALUE", help="Lower limit, such as accuracy=0.9; repeatable.")
 ]
@@ -65,7 +69,8 @@ def search(
     budget: Annotated[int, typer.Option(help="Distinct evaluations to spend.")] = 400,
     seed: Annotated[int, typer.Option(help="Of the sampler; the same seed gives the same run.")] = 0,
     objectives: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="Names, separated by commas; the problem's defaults otherwise.")
+        str | None,
+        typer.Option(metavar="A,B,...", help="Names, separated by commas; the problem's defaults otherwise."),
     ] = None,
     at_most: AtMost = [],  # noqa: B006
     at_least: AtLeast = [],  # noqa: B006
@@ -212,8 +217,8 @@ def problems() -> None:
     for name in PROBLEMS:
         made = factory(name)
         options = " ".join(f"{key}={p.default}" for key, p in inspect.signature(made).parameters.items())
-        rows.append([name, options, (inspect.getdoc(made) or "").splitlines()[0]])
-    print_table(["problem", "options (--set)", "what is searched"], rows, sys.stdout)
+        rows.append([name, f"{(inspect.getdoc(made) or '').splitlines()[0]} {f'--set {options}' if options else ''}"])
+    print_table(["problem", "what is searched, and its options"], rows, sys.stdout)
 
 
 @app.command()
@@ -331,7 +336,7 @@ def _graceful() -> Iterator[Callable[[], bool]]:
     """Yields whether Ctrl-C was pressed; a second press interrupts at once."""
     pressed = False
 
-    def handler(number: int, frame: Any) -> None:
+    def handler(_number: int, _frame: Any) -> None:
         nonlocal pressed
         pressed = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -379,7 +384,10 @@ def _print_result(result: Result, indices: Sequence[int], json: bool) -> None:
     failed = sum(evaluation.status == "failed" for evaluation in archive.evaluations)
     ending = ", space exhausted" if result.ended == "exhausted" else ""
     ending += f", {failed} failed" if failed else ""
-    print(f"{archive.spent} evaluations{ending}; front of {len(archive.front)}, hypervolume {archive.hypervolume():.4f}")
+    ending += f", {charge} more charged for sensitivities" if (charge := result.config.get("charge", 0)) else ""
+    print(
+        f"{archive.spent} evaluations{ending}; front of {len(archive.front)}, hypervolume {archive.hypervolume():.4f}"
+    )
     header, rows = front_table(result, indices)
     if rows:
         print_table(header, rows, sys.stdout)
@@ -396,5 +404,7 @@ def _print_details(result: Result, index: int) -> None:
 
     rows = result.problem.details(np.array(result.pick(index).genome))
     header = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(key, "-") for key in header)] for row in rows]
+    cells = [
+        [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(key, "-") for key in header)] for row in rows
+    ]
     print_table([key.replace("latency", "latency µs") for key in header], cells, sys.stdout)

@@ -61,7 +61,9 @@ def compare(
         )
     study.write(directory, figures=figures)
     _print_study(study)
-    print(f"saved in {directory}: tables as CSV and LaTeX, figures; the same command with more seeds or samplers goes on")
+    print(
+        f"saved in {directory}: tables as CSV and LaTeX, figures; the same command with more seeds or samplers goes on"
+    )
 
 
 @app.command()

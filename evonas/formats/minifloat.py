@@ -74,9 +74,7 @@ class Minifloat(Format):
                 "an `ieee` minifloat needs 2 exponent bits, as the top code is infinity; or use `finite`"
             )
         if self.special in ("ieee", "fn") and self.mantissa < 1:
-            raise InvalidArgument(
-                f"an `{self.special}` minifloat needs a mantissa bit for NaN; or use `finite`"
-            )
+            raise InvalidArgument(f"an `{self.special}` minifloat needs a mantissa bit for NaN; or use `finite`")
         if self.bias is not None and self.fit:
             raise InvalidArgument("`bias` and `fit` of a minifloat exclude each other: give one of them")
         if not self.fit:

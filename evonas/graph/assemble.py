@@ -66,9 +66,7 @@ def _chain(counted: _Counted, number: int) -> Chain:
     growth, note = _growth(counted, number)
     first = int(structure.sample[mine.nonzero()[0, 0]])
     notes = structure.flow.units.notes(first)
-    grain = next(
-        (word for word in ("heads", "groups", "group width") if word in notes and width > 1), "channels"
-    )
+    grain = next((word for word in ("heads", "groups", "group width") if word in notes and width > 1), "channels")
     return Chain(
         name=f"chain{number}",
         members=tuple(Member(layer, side) for layer, side in sides.items()),
@@ -195,7 +193,5 @@ def _frozen(structure: Structure) -> tuple[Frozen, ...]:
                 found.setdefault((use.layer, side), Frozen(use.layer, side, len(dense), reason))
     for node in structure.traced.graph.nodes:
         if node.op == "call_module" and node in structure.flow.refused:
-            found[str(node.target), "both"] = Frozen(
-                str(node.target), "both", 0, structure.flow.refused[node]
-            )
+            found[str(node.target), "both"] = Frozen(str(node.target), "both", 0, structure.flow.refused[node])
     return tuple(found.values())

@@ -43,9 +43,7 @@ def _restore(values: list[tuple[nn.Module, str, int]]) -> None:
         setattr(module, name, value)
 
 
-def _candidates(
-    sized: nn.Module, rewrite: Rewrite
-) -> dict[tuple[type, str], list[tuple[nn.Module, str, int]]]:
+def _candidates(sized: nn.Module, rewrite: Rewrite) -> dict[tuple[type, str], list[tuple[nn.Module, str, int]]]:
     """(class, attribute) -> settings (module, attribute, new value) that could explain the changes."""
     found: dict[tuple[type, str], list[tuple[nn.Module, str, int]]] = {}
     for node, pairs in rewrite.changes:

@@ -100,8 +100,7 @@ def _check(chain: Chain, count: int) -> None:
         )
     if count > chain.channels and chain.growth == "integer" and count % chain.channels:
         raise InvalidArgument(
-            f"`{chain.name}` can only grow by integer factors of {chain.channels}, got {count}: "
-            f"{chain.growth_note}"
+            f"`{chain.name}` can only grow by integer factors of {chain.channels}, got {count}: {chain.growth_note}"
         )
 
 
@@ -112,8 +111,7 @@ def _check_norms(structure: Structure, copies: Tensor) -> None:
         held = extended[vector]
         if int(held.max()) > 1 and int(held.min()) != int(held.max()):
             raise InvalidArgument(
-                f"{place} averages over channels of several chains: they can only grow together, "
-                "by one integer factor"
+                f"{place} averages over channels of several chains: they can only grow together, by one integer factor"
             )
 
 

@@ -101,9 +101,7 @@ class Flow:
         """One id for each element of a parameter that meets activations directly."""
         name = reference.name
         if name not in self.elements:
-            self.elements[name] = self.units.new(
-                *(reference.shape[::-1] if reference.swapped else reference.shape)
-            )
+            self.elements[name] = self.units.new(*(reference.shape[::-1] if reference.swapped else reference.shape))
         for (owner, _), ids in self.slots.items():
             if owner == name:
                 self.units.freeze(ids, f"`{name}` is used both as a weight and in arithmetic")
@@ -133,9 +131,7 @@ class Flow:
     def finish(self, arguments: Any) -> None:
         """Freeze what the model returns."""
         for item in _tensors(arguments):
-            self.units.freeze(
-                item if isinstance(item, Tensor) else self.free(item), "it is an output of the model"
-            )
+            self.units.freeze(item if isinstance(item, Tensor) else self.free(item), "it is an output of the model")
 
     def opaque(self, arguments: Any, reason: str) -> Any:
         """Freeze all ids in `arguments`; the result is fixed too."""

@@ -60,9 +60,7 @@ def embedding(flow: Flow, weight: ParamRef) -> Tensor:
     return flow.units.look(outputs.expand(flow.shape()))
 
 
-def conv(
-    flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None, groups: int, transposed: bool
-) -> Tensor:
+def conv(flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None, groups: int, transposed: bool) -> Tensor:
     """Convolution of `ids` (..., channels, *spatial) with a weight (out, in/groups, *kernel), or
     (in, out/groups, *kernel) when `transposed`."""
     shape = flow.shape()
@@ -109,9 +107,7 @@ def _by_groups(flow: Flow, name: str, blocks: Tensor, width: int) -> bool:
     return flow.choices[name] == "groups"
 
 
-def _group(
-    flow: Flow, weight: ParamRef, inputs: Tensor, own_in: Tensor, own_out: Tensor, groups: int
-) -> None:
+def _group(flow: Flow, weight: ParamRef, inputs: Tensor, own_in: Tensor, own_out: Tensor, groups: int) -> None:
     blocks_in, blocks_out = inputs.reshape(groups, -1), own_out.reshape(groups, -1)
     narrow = min(blocks_in.shape[1], blocks_out.shape[1])
     units = flow.units
@@ -209,9 +205,7 @@ def contract(
     return _spread(flow, ids, labels, result, shape or tuple(flow.shape()))
 
 
-def _tie_label(
-    flow: Flow, pair: list[tuple[Tensor, str]], label: str, stays: bool
-) -> list[tuple[Tensor, str]]:
+def _tie_label(flow: Flow, pair: list[tuple[Tensor, str]], label: str, stays: bool) -> list[tuple[Tensor, str]]:
     dims = [labels.index(label) for _, labels in pair]
     if not any(d in varying(ids) for (ids, _), d in zip(pair, dims, strict=True)):
         return pair

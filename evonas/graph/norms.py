@@ -71,9 +71,7 @@ def normalize(flow: Flow, ids: Tensor, dim: int) -> Tensor:
     ids = flow.units.look(ids)
     if dim % ids.ndim in varying(ids):
         ids = flow.units.tie(ids, [dim])
-        flow.never.append(
-            Uniform(f"a vector norm over them at {flow.here}", first_along(ids, [dim]).reshape(-1))
-        )
+        flow.never.append(Uniform(f"a vector norm over them at {flow.here}", first_along(ids, [dim]).reshape(-1)))
     return ids
 
 

@@ -31,19 +31,13 @@ _ELEMENTWISE_NAMES = (
 )
 ELEMENTWISE = frozenset(_ELEMENTWISE_NAMES.split())
 SPATIAL = {  # function name -> how many trailing dims are spatial; 0: all after (batch, channels)
-    **{
-        f"{kind}_pool{n}d": n
-        for kind in ("max", "avg", "adaptive_avg", "adaptive_max", "lp")
-        for n in (1, 2, 3)
-    },
+    **{f"{kind}_pool{n}d": n for kind in ("max", "avg", "adaptive_avg", "adaptive_max", "lp") for n in (1, 2, 3)},
     "interpolate": 0,
     "upsample": 0,
     "upsample_nearest": 0,
     "upsample_bilinear": 0,
 }
-_REDUCTION_NAMES = (
-    "mean sum amax amin max min std var prod norm logsumexp argmax argmin all any median nanmean"
-)
+_REDUCTION_NAMES = "mean sum amax amin max min std var prod norm logsumexp argmax argmin all any median nanmean"
 _ALONG_NAMES = "softmax log_softmax cumsum cumprod sort argsort softmin topk gumbel_softmax logcumsumexp"
 _CREATION_NAMES = "zeros ones empty full arange linspace rand randn tensor eye new_zeros new_ones new_full"
 CREATION = frozenset(_CREATION_NAMES.split())
@@ -77,9 +71,7 @@ def _linear(flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None = N
     return linear(flow, ids, weight, bias)
 
 
-def _conv(
-    flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None = None, *args: Any, **kw: Any
-) -> Tensor:
+def _conv(flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None = None, *args: Any, **kw: Any) -> Tensor:
     groups = kw.get("groups", args[3] if len(args) > 3 else 1)
     return conv(flow, ids, weight, bias, groups, transposed=False)
 
@@ -132,9 +124,7 @@ def _glu(flow: Flow, ids: Tensor, dim: int = -1) -> Tensor:
     return meet(flow, [first, second])
 
 
-def _attention(
-    flow: Flow, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *_: Any, **kw: Any
-) -> Any:
+def _attention(flow: Flow, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None, *_: Any, **kw: Any) -> Any:
     if kw.get("enable_gqa") or query.ndim < 3:
         return flow.opaque((query, key, value), f"grouped-query attention is not followed at {flow.here}")
     return attention(flow, query, key, value, attn_mask if isinstance(attn_mask, Tensor) else None)
@@ -180,9 +170,7 @@ _POOLS = tuple(
     getattr(nn, f"{kind}Pool{n}d") for kind in ("Max", "Avg", "AdaptiveAvg", "AdaptiveMax") for n in (1, 2, 3)
 )
 _PADS = tuple(
-    getattr(nn, f"{kind}Pad{n}d")
-    for kind in ("Zero", "Reflection", "Replication", "Constant")
-    for n in (1, 2, 3)
+    getattr(nn, f"{kind}Pad{n}d") for kind in ("Zero", "Reflection", "Replication", "Constant") for n in (1, 2, 3)
 )
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

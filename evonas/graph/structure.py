@@ -92,9 +92,7 @@ def densify(flow: Flow, shuffles: dict[fx.Node, Shuffle]) -> Structure:
     dense = number[roots]
 
     def convert(ids: Any) -> Any:
-        return tree_map(
-            lambda t: _dense(dense, t) if isinstance(t, Tensor) and t.dtype == torch.int64 else t, ids
-        )
+        return tree_map(lambda t: _dense(dense, t) if isinstance(t, Tensor) and t.dtype == torch.int64 else t, ids)
 
     final = {key: dense[ids] for key, ids in slots.items()}
     pads = {key: dense[ids] for key, ids in flow.pads.items()}
@@ -184,11 +182,7 @@ def _slices(flow: Flow, ids: dict[fx.Node, Any]) -> list[Tensor]:
     found = []
     for node in flow.traced.graph.nodes:
         name = getattr(node.target, "__name__", node.target)
-        if (
-            name not in ("getitem", "narrow", "select")
-            or not node.args
-            or not isinstance(node.args[0], fx.Node)
-        ):
+        if name not in ("getitem", "narrow", "select") or not node.args or not isinstance(node.args[0], fx.Node):
             continue
         source, result = ids.get(node.args[0]), ids.get(node)
         if not isinstance(source, Tensor) or not isinstance(result, Tensor) or not varying(source):
@@ -200,9 +194,7 @@ def _slices(flow: Flow, ids: dict[fx.Node, Any]) -> list[Tensor]:
     return found
 
 
-def partition(
-    units: int, vectors: Iterable[Tensor], start: Tensor | None = None, only: Tensor | None = None
-) -> Tensor:
+def partition(units: int, vectors: Iterable[Tensor], start: Tensor | None = None, only: Tensor | None = None) -> Tensor:
     """Classes, shape (units,), of units that every vector holds equally often; 0 for units in none.
 
     `start` refines given classes instead of one, in `only` (bool, shape (units,)) the units to refine.

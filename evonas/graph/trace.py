@@ -129,8 +129,7 @@ def as_inputs(example_inputs: Tensor | Sequence[Any]) -> tuple[Any, ...]:
     if isinstance(example_inputs, (tuple, list)):
         return tuple(example_inputs)
     raise InvalidArgument(
-        "`example_inputs` must be a tensor or a tuple of forward's arguments, "
-        f"got {type(example_inputs).__name__}"
+        f"`example_inputs` must be a tensor or a tuple of forward's arguments, got {type(example_inputs).__name__}"
     )
 
 
@@ -146,9 +145,7 @@ def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any]) -> Traced:
     if not isinstance(model, nn.Module):
         raise InvalidArgument(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     if model.training:
-        raise InvalidArgument(
-            "`model` is in training mode: call model.eval() first (train() again afterwards)"
-        )
+        raise InvalidArgument("`model` is in training mode: call model.eval() first (train() again afterwards)")
     lazy = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise InvalidArgument(f"`model` has a lazy parameter `{lazy[0]}`: run the model once before this")
@@ -279,7 +276,5 @@ def _explain(model: nn.Module, error: Exception) -> str:
     if "control flow" in text or "iterated" in text or "bool" in text:
         advice = "branch or loop on attributes, or use torch.where, so that the path does not depend on data"
     else:
-        advice = (
-            "write it with torch operations on tensors, or put it into a function marked with torch.fx.wrap"
-        )
+        advice = "write it with torch operations on tensors, or put it into a function marked with torch.fx.wrap"
     return f"torch.fx cannot trace `{type(model).__name__}`: {place} stopped it ({text}); {advice}"

@@ -33,9 +33,7 @@ def course(result: Result, points: Points, scale: Scale) -> Figure:
         objective = result.task.objectives[0]
         front = result.front_evaluations
         notes = [
-            f"best {valued(objective, front[0].values[objective.name])}"
-            if front
-            else "no evaluation is on the front"
+            f"best {valued(objective, front[0].values[objective.name])}" if front else "no evaluation is on the front"
         ]
         if len(front) > 1:
             notes.append(f"reached by {len(front)} evaluations")

@@ -42,9 +42,7 @@ def save(figures: Mapping[str, Figure], directory: Path) -> list[Path]:
 def _render(figure: Figure, suffix: str, metadata: Mapping[str, Any]) -> bytes:
     buffer = BytesIO()
     with styled(), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Glyph .* missing from"
-        )  # names in any script are drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # names in any script are drawn as boxes
         figure.savefig(buffer, format=suffix, dpi=DPI, metadata=dict(metadata))
     return buffer.getvalue()
 

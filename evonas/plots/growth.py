@@ -71,9 +71,7 @@ def growth(result: Result) -> Growth:
             volume, size = (volume if np.isnan(value).any() else add(value)), len(archive.front)
         volumes.append(volume)
         sizes.append(size)
-    return Growth(
-        np.array(volumes[1:]), np.array(sizes[1:], dtype=np.int64), lower, upper, isinstance(add, _Darts)
-    )
+    return Growth(np.array(volumes[1:]), np.array(sizes[1:], dtype=np.int64), lower, upper, isinstance(add, _Darts))
 
 
 class _Boxes:
@@ -122,9 +120,7 @@ def hypervolume(result: Result) -> Figure:
         notes = [final, counted(result), *limits_of(result)]
         if grown.estimated:
             notes.append(f"estimated from {_DARTS:,} random points")
-        figure, _ = sheet(
-            6.4, below + 4.4, f"{clean(result.problem.name, 30)}: hypervolume of the front", notes
-        )
+        figure, _ = sheet(6.4, below + 4.4, f"{clean(result.problem.name, 30)}: hypervolume of the front", notes)
         volume = place(figure, 0.8, below + 1.15, 5.35, 3.2)
         size = place(figure, 0.8, below, 5.35, 0.95)
         spent = np.arange(1, len(grown.volumes) + 1)
@@ -185,12 +181,8 @@ def _box(result: Result, grown: Growth) -> list[str]:
     for objective, low, high in zip(result.task.objectives, grown.lower, grown.upper, strict=True):
         ends = sorted((objective.sign * float(low), objective.sign * float(high)))
         if high > low:
-            parts.append(
-                f"{clean(objective.name, 24)} {_end(objective, ends[0])} to {_end(objective, ends[1])}"
-            )
-    return (
-        [f"Reference box: {parts[0]}", *parts[1:]] if parts else ["Reference box: no objective has an extent"]
-    )
+            parts.append(f"{clean(objective.name, 24)} {_end(objective, ends[0])} to {_end(objective, ends[1])}")
+    return [f"Reference box: {parts[0]}", *parts[1:]] if parts else ["Reference box: no objective has an extent"]
 
 
 def _end(objective: Objective, value: float) -> str:

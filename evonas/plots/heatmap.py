@@ -71,16 +71,12 @@ def genes(result: Result) -> Figure:
         font = min(SMALL, 0.7 * height * 72)
         names, ends = [clean(gene.name, 40) for gene in rows], [_ends(gene) for gene in rows]
         left = 0.25 + max(char(font) * max(map(len, names)), 0.55)
-        beside = 0.25 + max(
-            char(font) * max(map(len, ends)), char(SMALL) * max(len(one.name) for one in scale)
-        )
+        beside = 0.25 + max(char(font) * max(map(len, ends)), char(SMALL) * max(len(one.name) for one in scale))
         across, up = max(cell * levels.shape[1], 1.5), height * len(rows)
         width = max(left + across + beside, 5.6)
         strips = [_SCORED if np.isfinite(points.tests[:, i]).any() else _STRIP for i in range(len(scale))]
         total = _BELOW + up + sum(strips) + len(strips) * _STRIP_GAP
-        figure, _ = sheet(
-            width, total, f"{clean(result.problem.name, 30)}: genes along the front", _notes(result)
-        )
+        figure, _ = sheet(width, total, f"{clean(result.problem.name, 30)}: genes along the front", _notes(result))
         axes = place(figure, left, _BELOW, across, up)
         _cells(axes, rows, levels, across / levels.shape[1], font)
         _margins(axes, names, ends, font)
@@ -212,9 +208,7 @@ def _key(axes: Axes) -> None:
     axes.set_yticks([])
     axes.set_xticks([0, 1], ["first choice", "last choice"], fontsize=SMALL)
     axes.tick_params(length=0)
-    axes.text(
-        1.06, 0.5, "colour: the choice's place in its gene", va="center", fontsize=SMALL, color="#444444"
-    )
+    axes.text(1.06, 0.5, "colour: the choice's place in its gene", va="center", fontsize=SMALL, color="#444444")
 
 
 def _short(gene: Gene) -> list[str]:

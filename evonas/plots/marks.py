@@ -76,9 +76,7 @@ def status_entries(points: Points, *, placed: bool = False, others: str = "domin
 
 def test_entry() -> Line2D:
     """The legend entry of test estimates."""
-    return Line2D(
-        [], [], color=GREEN, marker="D", mfc="white", markersize=3.2, label="test score, 95 % interval"
-    )
+    return Line2D([], [], color=GREEN, marker="D", mfc="white", markersize=3.2, label="test score, 95 % interval")
 
 
 def limit_entry() -> Line2D:

@@ -53,9 +53,7 @@ def front(result: Result) -> Figure:
         below = _BELOW if panels > 1 else _BELOW + _LEGEND
         width = _LEFT + panels * across + (panels - 1) * _GAP + 0.25
         height = below + panels * up + (panels - 1) * _GAP
-        figure, _ = sheet(
-            width, height, f"{clean(result.problem.name, 30)}: Pareto front", _notes(result, len(scale))
-        )
+        figure, _ = sheet(width, height, f"{clean(result.problem.name, 30)}: Pareto front", _notes(result, len(scale)))
         for row in range(panels):
             for column in range(row, panels):
                 bottom = below + (panels - 1 - row) * (up + _GAP)
@@ -82,9 +80,7 @@ def front(result: Result) -> Figure:
 
 def _notes(result: Result, drawn: int) -> list[str]:
     size = len(result.archive.front)
-    notes = [
-        f"{size} point{'' if size == 1 else 's'} on the front" if size else "no evaluation is on the front"
-    ]
+    notes = [f"{size} point{'' if size == 1 else 's'} on the front" if size else "no evaluation is on the front"]
     notes.append(counted(result))
     if drawn < len(result.task.objectives):
         notes.append(f"the first {drawn} of {len(result.task.objectives)} objectives")
@@ -92,9 +88,7 @@ def _notes(result: Result, drawn: int) -> list[str]:
     return notes + limits_of(result)
 
 
-def _panel(
-    axes: Axes, points: Points, columns: tuple[int, int], pair: tuple[Scale, Scale], middle: int
-) -> None:
+def _panel(axes: Axes, points: Points, columns: tuple[int, int], pair: tuple[Scale, Scale], middle: int) -> None:
     """One pair of objectives; `columns` and `pair` are those of x and y."""
     pair[0].on_x(axes, 5)
     pair[1].on_y(axes, 5)
@@ -140,9 +134,7 @@ def _staircase(axes: Axes, values: FloatArray, pair: tuple[Scale, Scale]) -> Non
     axes.plot(corners_x, corners_y, color=SKY, linewidth=1.4, zorder=2, solid_joinstyle="miter")
 
 
-def _intervals(
-    axes: Axes, values: FloatArray, tests: FloatArray, chosen: IntArray, pair: tuple[Scale, Scale]
-) -> None:
+def _intervals(axes: Axes, values: FloatArray, tests: FloatArray, chosen: IntArray, pair: tuple[Scale, Scale]) -> None:
     """Test estimates (n, 2, 3) with their intervals, of at most `_MOST_BARS` of the `chosen` points."""
     if len(chosen) > _MOST_BARS:
         chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, _MOST_BARS).round().astype(int))]

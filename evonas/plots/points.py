@@ -107,8 +107,5 @@ def counted(result: Result) -> str:
 
 def limits_of(result: Result) -> list[str]:
     """The constraints for a note under a title; empty when there are none."""
-    texts = [
-        clean(constraint.text.replace("<=", "≤").replace(">=", "≥"), 60)
-        for constraint in result.task.constraints
-    ]
+    texts = [clean(constraint.text.replace("<=", "≤").replace(">=", "≥"), 60) for constraint in result.task.constraints]
     return [f"limits: {', '.join(texts)}"] if texts else []

@@ -65,14 +65,10 @@ class Scale:
         known = finite(np.asarray(values, dtype=np.float64).ravel())
         known = known[~np.isnan(known)]
         if not len(known):
-            known = np.array(
-                [limit for limit in limits if abs(limit) < _LARGEST] or objective.bounds or (0.0, 1.0)
-            )
+            known = np.array([limit for limit in limits if abs(limit) < _LARGEST] or objective.bounds or (0.0, 1.0))
         low, high = float(known.min()), float(known.max())
         log = objective.bounds is None and low > 0 and math.log10(high) - math.log10(low) > _LOG_DECADES
-        factor, unit = _unit(
-            objective, math.sqrt(low) * math.sqrt(high) if log else float(np.abs(known).max()), log
-        )
+        factor, unit = _unit(objective, math.sqrt(low) * math.sqrt(high) if log else float(np.abs(known).max()), log)
         low, high = low / factor, high / factor
         start, stop = (math.log10(low), math.log10(high)) if log else (low, high)
         span = stop - start
@@ -89,9 +85,7 @@ class Scale:
     @property
     def name(self) -> str:
         """The objective with its unit: `size (KiB)`."""
-        return (
-            f"{clean(self.objective.name, 28)} ({self.unit})" if self.unit else clean(self.objective.name, 32)
-        )
+        return f"{clean(self.objective.name, 28)} ({self.unit})" if self.unit else clean(self.objective.name, 32)
 
     def label(self, inches: float) -> str:
         """The label of an axis `inches` long, on at most two lines, with an arrow to the better end."""
@@ -160,11 +154,7 @@ def _unit(objective: Objective, typical: float, log: bool) -> tuple[float, str]:
     """What values are divided by, and the unit of the quotient, so that `typical` has few digits."""
     if objective.unit in _SHOWN:
         return next(((f, unit) for unit, f in _SHOWN[objective.unit] if typical >= f), (1.0, objective.unit))
-    if (
-        objective.unit == "fraction"
-        or typical == 0
-        or 1e-3 <= typical < (1e3 if objective.unit.isupper() else 1e4)
-    ):
+    if objective.unit == "fraction" or typical == 0 or 1e-3 <= typical < (1e3 if objective.unit.isupper() else 1e4):
         return 1.0, objective.unit
     if log and not objective.unit.isupper():
         return 1.0, objective.unit

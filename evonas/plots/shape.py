@@ -69,9 +69,7 @@ def network(result: Result, index: int | None = None) -> Figure:
     """
     problem = result.problem
     if not has_layers(problem):
-        raise InvalidArgument(
-            f"problem `{problem.name}` is not about a network, so there is no shape to draw"
-        )
+        raise InvalidArgument(f"problem `{problem.name}` is not about a network, so there is no shape to draw")
     plan_space: PlanSpace = problem.plan_space  # type: ignore[attr-defined]
     chosen = knee(result) if index is None else index
     genome = np.array(result.pick(chosen).genome)
@@ -126,26 +124,20 @@ def _originals(plan_space: PlanSpace) -> list[int]:
 
 def _shares(problem: Problem, genome: IntArray) -> dict[str, FloatArray]:
     """Share of each layer, 0 to 1, in each cost of the quantizable layers, by name, each (n_layers,)."""
-    from evonas import costs  # loads torch, which only networks need
-    from evonas.costs.arithmetic import layer_bits, layer_macs
+    from evonas.costs.arithmetic import layer_bits, layer_macs  # loads torch, which only networks need
 
     plans = problem.plan_space.plans(genome[None])  # type: ignore[attr-defined]
     found = {"size": layer_bits(plans)[0].astype(np.float64), "MACs": layer_macs(plans)[0].astype(np.float64)}
-    device = getattr(problem, "device", None)
-    if isinstance(device, costs.Device):
-        terms = costs.layer_latency(plans, device)
-        found["latency"] = (np.maximum(terms["compute"], terms["memory"]) + terms["overhead"])[0]
+    rows = problem.latency_rows(plans)  # type: ignore[attr-defined]
+    if all("latency" in row for row in rows):
+        found["latency"] = np.array([row["latency"] for row in rows])
     return {name: values / (float(values.sum()) or 1.0) for name, values in found.items()}
 
 
-def _channels(
-    axes: Axes, layers: Sequence[LayerPlan], originals: list[int], names: list[str], font: float
-) -> None:
+def _channels(axes: Axes, layers: Sequence[LayerPlan], originals: list[int], names: list[str], font: float) -> None:
     """Bars of channels out, over those of the original, with the counts in and out at their ends."""
     rows, outputs = range(len(layers)), [layer.outputs for layer in layers]
-    axes.barh(
-        rows, originals, height=0.8, color="#E2E2E2", edgecolor=GREY, linewidth=0.6, label="original network"
-    )
+    axes.barh(rows, originals, height=0.8, color="#E2E2E2", edgecolor=GREY, linewidth=0.6, label="original network")
     axes.barh(rows, outputs, height=0.5, color=SKY, edgecolor=BLUE, linewidth=0.6, label="this network")
     longest = max(*outputs, *originals)
     texts = [f"{layer.inputs} → {layer.outputs}" for layer in layers]

@@ -92,9 +92,7 @@ def clean(text: str, limit: int = 40) -> str:
     return f"{line[:head]}…{line[len(line) - max(0, limit - 1 - head) :]}"
 
 
-def wrap(
-    parts: list[str], inches: float, size: float = SMALL, separator: str = " · ", lines: int = 6
-) -> list[str]:
+def wrap(parts: list[str], inches: float, size: float = SMALL, separator: str = " · ", lines: int = 6) -> list[str]:
     """`parts` joined into lines of at most `inches`, broken between parts where possible; at most `lines`."""
     width = max(20, int(inches / char(size)))
     found = [""]
@@ -121,9 +119,7 @@ def sheet(width: float, height: float, title: str, notes: list[str]) -> tuple[Fi
     FigureCanvasAgg(figure)
     left, top = 0.2 / width, height + heading
     shown = clean(title, int((width - 0.4) / char(TEXT + 3)))
-    figure.suptitle(
-        shown, x=left, y=1 - 0.12 / top, ha="left", va="top", fontsize=TEXT + 2, fontweight="bold"
-    )
+    figure.suptitle(shown, x=left, y=1 - 0.12 / top, ha="left", va="top", fontsize=TEXT + 2, fontweight="bold")
     figure.text(left, 1 - 0.36 / top, "\n".join(lines), ha="left", va="top", fontsize=SMALL, color="#444444")
     return figure, heading
 

@@ -51,7 +51,9 @@ class FunctionProblem(Problem):
         self.space = SearchSpace([_gene(key, values) for key, values in choices.items()])
         if (exact is None) != (not exact_objectives):
             raise InvalidArgument("`exact` and `exact_objectives` belong together; give both or neither")
-        given = objectives if isinstance(objectives, Mapping) else {objective.name: objective for objective in objectives}
+        given = (
+            objectives if isinstance(objectives, Mapping) else {objective.name: objective for objective in objectives}
+        )
         measured = [_objective(key, value, exact=False) for key, value in given.items()]
         known = [_objective(key, value, exact=True) for key, value in (exact_objectives or {}).items()]
         self.objectives = tuple(measured + known)
@@ -111,7 +113,8 @@ def _checked(scores: Any, expected: Sequence[Objective], problem: str) -> dict[s
     names = [objective.name for objective in expected]
     if not isinstance(scores, Mapping):
         raise EvaluationError(
-            f"problem `{problem}` returned {type(scores).__name__}, expected a mapping with the names {', '.join(names)}"
+            f"problem `{problem}` returned {type(scores).__name__}, "
+            f"expected a mapping with the names {', '.join(names)}"
         )
     if set(scores) != set(names):
         raise EvaluationError(

@@ -64,9 +64,7 @@ def plan_space(network: Network, space: JointSpace) -> PlanSpace:
     ]
     multipliers, targets = _multiplier_genes(network, space)
     if not genes and not multipliers:
-        raise InvalidArgument(
-            "nothing to search: layers have no `widths` and chains no `multipliers`; give one"
-        )
+        raise InvalidArgument("nothing to search: layers have no `widths` and chains no `multipliers`; give one")
     defaults = {f"{layer.name}.bias": _format(space.biases) for layer in (layers if formats else [])}
     return PlanSpace(network, [*genes, *multipliers], targets=targets, defaults=defaults, round_to=space.round_to)
 
@@ -146,9 +144,7 @@ def parse_pairs(text: str) -> list[Pair]:
         raise InvalidArgument(f"`{text}` does not parse; expected pairs such as [(1, 2), (2, 1)]") from None
     for entry in entries:
         if isinstance(entry, int | float) and entry != 1:
-            raise InvalidArgument(
-                f"`{text}`: a layer without weights keeps its channels, got {entry}; give 1"
-            )
+            raise InvalidArgument(f"`{text}`: a layer without weights keeps its channels, got {entry}; give 1")
     return [entry for entry in entries if not isinstance(entry, int | float)]
 
 

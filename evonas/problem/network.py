@@ -248,7 +248,7 @@ class NetworkProblem(Problem):
         plans = self.plan_space.plans(genome[None])
         plan = self.network(genome).concrete(self.plan_space.plan(genome))
         weights = plans.weights(plans.network.quantizable)[0]
-        latencies = self._latency_rows(plans)
+        latencies = self.latency_rows(plans)
         return [
             {
                 "layer": layer.layer.name,
@@ -261,8 +261,8 @@ class NetworkProblem(Problem):
             for i, layer in enumerate(plan.layers)
         ]
 
-    def _latency_rows(self, plans: Plans) -> list[dict[str, Any]]:
-        """What is known of each quantizable layer's latency in the one genome of `plans`."""
+    def latency_rows(self, plans: Plans) -> list[dict[str, Any]]:
+        """What is known of each quantizable layer's latency (µs) in the one genome of `plans`; empty when measured."""
         layers = plans.network.quantizable
         if isinstance(self.latency, costs.Table):
             seconds = self.latency.layer_seconds(plans)

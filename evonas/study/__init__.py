@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evonas.study.compare import compare, load_study, table
+from evonas.study.comparison import compare, load_study, table
 from evonas.study.results import ProblemResult, Study
 
 __all__ = ["ProblemResult", "Study", "compare", "load_study", "table"]

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from cli.helpers import run_here, run_process
 
 import evonas
+from cli.helpers import run_here, run_process
 
 COMMANDS = ("search", "resume", "show", "plot", "problems", "space")
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from cli.helpers import COMMAND, run_process
 
+from cli.helpers import COMMAND, run_process
 from evonas.store import Store
 
 KILLS = 20

@@ -161,9 +161,7 @@ class FormatContract:
                 assert bool((result.double() >= ends[0] - slack).all())
                 assert bool((result.double() <= ends[1] + slack).all())
 
-    @pytest.mark.parametrize(
-        "shape", [(2, 32), (2, 4, 8), (2, 2, 4, 4), (2, 2, 2, 2, 4), (2, 35), (2, 3, 33)]
-    )
+    @pytest.mark.parametrize("shape", [(2, 32), (2, 4, 8), (2, 2, 4, 4), (2, 2, 2, 2, 4), (2, 35), (2, 3, 33)])
     def test_any_rank_and_layout(self, format: Format, shape: tuple[int, ...]) -> None:
         values = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         before = values.clone()
@@ -213,9 +211,7 @@ class FormatContract:
     def test_bits_of_many_tensors_at_once(self, format: Format) -> None:
         elements = np.array([64, 640, 6400])
         many = format.bits(elements, channels=np.array([2, 2, 4]), rows=np.array([2, 20, 4]))
-        one_by_one = [
-            format.bits(e, channels=c, rows=r) for e, c, r in [(64, 2, 2), (640, 2, 20), (6400, 4, 4)]
-        ]
+        one_by_one = [format.bits(e, channels=c, rows=r) for e, c, r in [(64, 2, 2), (640, 2, 20), (6400, 4, 4)]]
         assert many.tolist() == one_by_one
         assert (many >= elements * format.width).all()
         assert format.tensor_bits(SHAPE) == format.bits(64, channels=2, rows=2)

@@ -93,18 +93,14 @@ class OperatorContract(ABC):
         space.check(result)
 
     @given(given_=spaces_with_genomes(), seed=st.integers(0, 2**32))
-    def test_what_goes_in_is_left_as_it_was(
-        self, make: Make, given_: tuple[SearchSpace, IntArray], seed: int
-    ) -> None:
+    def test_what_goes_in_is_left_as_it_was(self, make: Make, given_: tuple[SearchSpace, IntArray], seed: int) -> None:
         space, genomes = given_
         before = genomes.copy()
         self.apply(make(space), space, genomes, np.random.default_rng(seed))
         assert np.array_equal(genomes, before)
 
     @given(given_=spaces_with_genomes(), seed=st.integers(0, 2**32))
-    def test_random_state_decides_everything(
-        self, make: Make, given_: tuple[SearchSpace, IntArray], seed: int
-    ) -> None:
+    def test_random_state_decides_everything(self, make: Make, given_: tuple[SearchSpace, IntArray], seed: int) -> None:
         space, genomes = given_
         results = []
         for other in (1, 2):

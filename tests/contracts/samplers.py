@@ -160,4 +160,3 @@ class SamplerContract:
     def test_one_objective_is_enough(self, make: Make) -> None:
         task = task_of(Toy(MIDDLING), objectives=["error"])
         assert sorted(genomes_of(run(make(task, 0)))) == every_genome(task.space)
-

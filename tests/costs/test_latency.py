@@ -140,5 +140,3 @@ def test_no_device_is_no_table_of_any() -> None:
     for wrong in ("", "../pynq-z1"):
         with pytest.raises(UnknownName):
             load_device(wrong)
-
-

@@ -53,9 +53,7 @@ def test_mse_scale_of_ternary_is_close_to_the_optimum() -> None:
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 4), (5, 4, 3), (5, 4, 3, 3)])
-@pytest.mark.parametrize(
-    "spec", ["binary", "binarys", "binarysc", "ternary", "ternarys", "ternarysc", "ternarysc-1"]
-)
+@pytest.mark.parametrize("spec", ["binary", "binarys", "binarysc", "ternary", "ternarys", "ternarysc", "ternarysc-1"])
 def test_any_rank(shape: tuple[int, ...], spec: str) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(8))
     for method in ("max", "percentile", "mse", "kl"):

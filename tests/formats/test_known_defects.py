@@ -26,9 +26,7 @@ def test_one_is_one_where_it_is_subnormal() -> None:
     assert format.quantize(torch.tensor(1.0)).item() == 1.0
 
 
-@pytest.mark.parametrize(
-    "spec", ["bfp2b16", "bfp6b16", "bfp8b16", "bm6e3m2b16", "blog4b16", "mxint8", "mxfp4e2m1"]
-)
+@pytest.mark.parametrize("spec", ["bfp2b16", "bfp6b16", "bfp8b16", "bm6e3m2b16", "blog4b16", "mxint8", "mxfp4e2m1"])
 @pytest.mark.parametrize("value", [1.0, -1.0, 0.25, 2.0**20])
 def test_a_block_of_ones_is_exact(spec: str, value: float) -> None:
     block = torch.full((32,), value)

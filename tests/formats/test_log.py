@@ -22,9 +22,7 @@ def _reference(value: float, format: Log) -> float:
     return float(best if value >= 0 else -best)
 
 
-@pytest.mark.parametrize(
-    ("total", "top"), [(2, 0), (3, 0), (4, 0), (4, -3), (4, 5), (5, 1), (6, 20), (8, 60)]
-)
+@pytest.mark.parametrize(("total", "top"), [(2, 0), (3, 0), (4, 0), (4, -3), (4, 5), (5, 1), (6, 20), (8, 60)])
 def test_scalar_reference_at_every_value_midpoint_and_neighbour(total: int, top: int) -> None:
     format = Log(total, top)
     assert format.levels is not None

@@ -20,9 +20,7 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.a, self.b = conv_bn(cin, cout, stride=stride), conv_bn(cout, cout)
         self.extra = cout - cin
-        self.project = (
-            conv_bn(cin, cout, 1, stride) if option == "B" and (stride > 1 or cin != cout) else None
-        )
+        self.project = conv_bn(cin, cout, 1, stride) if option == "B" and (stride > 1 or cin != cout) else None
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:

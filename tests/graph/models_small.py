@@ -267,9 +267,7 @@ class PixelShuffleOut(nn.Sequential):
     """Super resolution: the shuffle makes the output, nothing before it can change."""
 
     def __init__(self) -> None:
-        super().__init__(
-            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2)
-        )
+        super().__init__(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2))
 
 
 class GroupNormNet(nn.Sequential):
@@ -401,9 +399,7 @@ class MeanSpatial(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
-        return (
-            self.c(torch.cat([x.mean(dim=[2, 3]), x.amax((-1, -2))], dim=1)) + self.b(x.mean((2, 3)))[:, :3]
-        )
+        return self.c(torch.cat([x.mean(dim=[2, 3]), x.amax((-1, -2))], dim=1)) + self.b(x.mean((2, 3)))[:, :3]
 
 
 class MultiheadModule(nn.Module):

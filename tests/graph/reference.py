@@ -43,9 +43,7 @@ def kept(original: Tensor, small: Tensor) -> list[Tensor]:
     """For every dim, which positions of `original` are in `small`; asserts that it is a sub-tensor."""
     values = original.detach().reshape(-1).numpy()
     order = np.argsort(values)
-    found = order[
-        np.searchsorted(values, small.detach().reshape(-1).numpy(), sorter=order).clip(0, len(values) - 1)
-    ]
+    found = order[np.searchsorted(values, small.detach().reshape(-1).numpy(), sorter=order).clip(0, len(values) - 1)]
     places = np.unravel_index(found, tuple(original.shape))
     indices = [torch.from_numpy(np.unique(place)) for place in places]
     rebuilt = original.detach()
@@ -119,9 +117,7 @@ def zeroed(name: str, model: nn.Module, small: nn.Module) -> nn.Module:
     indices = {n: kept(p, left[n]) for n, p in model.named_parameters(remove_duplicate=False) if n in left}
     for path, module in model.named_modules():
         twin = reference.get_submodule(path)
-        if isinstance(module, nn.Linear) or (
-            isinstance(module, nn.modules.conv._ConvNd) and not module.transposed
-        ):
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.modules.conv._ConvNd) and not module.transposed):
             if f"{path}.weight" in indices:
                 _hide(twin.weight, 1, indices[f"{path}.weight"][1])
         elif isinstance(module, nn.modules.conv._ConvNd) and module.groups == 1:

@@ -212,9 +212,7 @@ def test_results_export_to_onnx(name: str) -> None:
 def test_refusals_name_the_chain_and_the_reason() -> None:
     model, inputs = LayerNormNet().eval(), tokens()
     chains = find_chains(model, inputs)
-    with pytest.raises(
-        InvalidArgument, match=r"`chain0` can only grow by integer factors of 8, got 12: a layer norm"
-    ):
+    with pytest.raises(InvalidArgument, match=r"`chain0` can only grow by integer factors of 8, got 12: a layer norm"):
         resize(model, {"chain0": 12}, chains=chains)
     with pytest.raises(InvalidArgument, match="at least 1, got 0"):
         resize(model, {"chain1": 0}, chains=chains)
@@ -232,9 +230,7 @@ def test_refusals_name_the_chain_and_the_reason() -> None:
         resize(grouped, {"chain0": 8}, chains=found)
     tied = TiedEmbedding().eval()
     found = find_chains(tied, SMALL["tied_embedding"][1])
-    with pytest.raises(
-        InvalidArgument, match="`chain0` cannot grow beyond 8 channels, got 16: the tied weight"
-    ):
+    with pytest.raises(InvalidArgument, match="`chain0` cannot grow beyond 8 channels, got 16: the tied weight"):
         resize(tied, {"chain0": 16}, chains=found)
 
 

@@ -14,7 +14,7 @@ from evonas.graph import Chain, Extent, legal_channels, round_channels
 
 
 def chain(channels: int, step: int = 1, minimum: int = 1, growth: str = "any") -> Chain:
-    return Chain("chain0", channels, (), step, max(step, minimum), "channels", growth, "", ())
+    return Chain("chain0", channels, step=step, minimum=max(step, minimum), growth=growth)
 
 
 @pytest.mark.parametrize(

@@ -176,15 +176,12 @@ SIDES: dict[str, Callable[[Chains], bool]] = {
     "attention": lambda c: (c["chain1"].granularity, c["chain1"].step, c["chain1"].units) == ("heads", 4, 3),
     "depthwise_multiplier": lambda c: c["chain0"].channels == 6,
     "grouped_conv": lambda c: (
-        [(k.granularity, k.step) for k in c.values()]
-        == [("group width", 3), ("group width", 3), ("groups", 2)]
+        [(k.granularity, k.step) for k in c.values()] == [("group width", 3), ("group width", 3), ("groups", 2)]
     ),
     "resnext": lambda c: (c["chain1"].granularity, c["chain1"].step) == ("groups", 2),
     "densenet": lambda c: len(c) == 10,
     "mobilenet_v2": lambda c: len(c) == 8,
-    "vit": lambda c: (
-        [k.granularity for k in c.values()] == ["channels", "heads", "channels", "heads", "channels"]
-    ),
+    "vit": lambda c: [k.granularity for k in c.values()] == ["channels", "heads", "channels", "heads", "channels"],
 }
 
 

@@ -66,9 +66,7 @@ def all_failed_one_objective() -> Result:
 
 
 def some_failed() -> Result:
-    return search(
-        _function(_some_fail, {"error": "min"}, **_SIZE), sampler="random", budget=60, progress="none"
-    )
+    return search(_function(_some_fail, {"error": "min"}, **_SIZE), sampler="random", budget=60, progress="none")
 
 
 def infeasible() -> Result:
@@ -83,9 +81,7 @@ def all_equal() -> Result:
 
 
 def single_genome() -> Result:
-    problem = FunctionProblem(
-        lambda **_: {"x": 3.0, "y": 2.0}, {"a": ["only"]}, {"x": "min", "y": "max"}, name="case"
-    )
+    problem = FunctionProblem(lambda **_: {"x": 3.0, "y": 2.0}, {"a": ["only"]}, {"x": "min", "y": "max"}, name="case")
     return search(problem, budget=5, progress="none")
 
 
@@ -128,12 +124,9 @@ def six_objectives() -> Result:
         return {objective.name: float(value) for objective, value in zip(objectives, values, strict=True)}
 
     choices = {
-        f"gene number {i} of a layer with a very long name": [f"option-{j}" for j in range(8)]
-        for i in range(10)
+        f"gene number {i} of a layer with a very long name": [f"option-{j}" for j in range(8)] for i in range(10)
     }
-    problem = FunctionProblem(
-        all_six, choices, objectives, name="a problem with a name that is too long for any title"
-    )
+    problem = FunctionProblem(all_six, choices, objectives, name="a problem with a name that is too long for any title")
     return search(problem, budget=120, at_most={"memory": "1MiB"}, progress="none")
 
 
@@ -141,10 +134,7 @@ def ten_objectives() -> Result:
     weights = np.random.default_rng(1).normal(size=(10, 8))
 
     def ten(**choices: int) -> dict[str, float]:
-        return {
-            f"f{i}": float(v)
-            for i, v in enumerate(np.abs(weights @ (np.array(list(choices.values())) - 3.0)))
-        }
+        return {f"f{i}": float(v) for i, v in enumerate(np.abs(weights @ (np.array(list(choices.values())) - 3.0)))}
 
     choices = {f"g{i}": list(range(8)) for i in range(8)}
     problem = FunctionProblem(ten, choices, {f"f{i}": "min" for i in range(10)}, name="ten")
@@ -167,9 +157,7 @@ def not_finite() -> Result:
 
 
 def huge() -> Result:
-    problem = _function(
-        lambda a, b, c: {"x": 10.0 ** (a * 30 + b), "y": -1e-9 * b * c}, {"x": "min", "y": "min"}
-    )
+    problem = _function(lambda a, b, c: {"x": 10.0 ** (a * 30 + b), "y": -1e-9 * b * c}, {"x": "min", "y": "min"})
     return search(problem, budget=40, progress="none")
 
 
@@ -220,9 +208,7 @@ class Deep(Problem):
         )
         formats = tuple(Fixed(bits) for bits in (2, 4, 8, 16))
         genes = [
-            Gene(f"{layer.name}.{s}", formats, group=layer.name)
-            for layer in layers
-            for s in ("data_in", "weight")
+            Gene(f"{layer.name}.{s}", formats, group=layer.name) for layer in layers for s in ("data_in", "weight")
         ]
         genes += [Gene(chain.name, (0.5, 1.0), ("x0.5", "x1")) for chain in chains[:3]]
         self.plan_space = PlanSpace(Network(layers, chains), genes)
@@ -236,9 +222,7 @@ class Deep(Problem):
 
     def exact_values(self, genomes: IntArray) -> FloatArray:
         plans = self.plan_space.plans(genomes)
-        return np.stack(
-            [costs.cost(objective.name, plans, self.device) for objective in costs.OBJECTIVES], axis=1
-        )
+        return np.stack([costs.cost(objective.name, plans, self.device) for objective in costs.OBJECTIVES], axis=1)
 
     def evaluate(self, genomes: IntArray) -> list[dict[str, float]]:
         return [{"accuracy": float(1 - np.exp(-genome.mean() - 0.1))} for genome in genomes]

@@ -34,16 +34,12 @@ def spilled() -> Callable[[Figure], list[str]]:
 
     def find(figure: Figure) -> list[str]:
         figure.canvas.draw()
-        unseen = {
-            id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _unseen(axis)
-        }
+        unseen = {id(label) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _unseen(axis)}
         texts = [text for text in _texts(figure) if id(text) not in unseen]
         boxes = [text.get_window_extent() for text in texts]
         corners = np.array([[box.x0, box.y0, box.x1, box.y1] for box in boxes])
         sheet = figure.bbox.padded(1.0)
-        off = (corners[:, :2] < (sheet.x0, sheet.y0)).any(axis=1) | (
-            corners[:, 2:] > (sheet.x1, sheet.y1)
-        ).any(axis=1)
+        off = (corners[:, :2] < (sheet.x0, sheet.y0)).any(axis=1) | (corners[:, 2:] > (sheet.x1, sheet.y1)).any(axis=1)
         found = [texts[i].get_text() for i in np.flatnonzero(off)]
         shared = np.minimum(corners[:, None, 2:], corners[None, :, 2:]) - np.maximum(
             corners[:, None, :2], corners[None, :, :2]

@@ -55,17 +55,13 @@ def test_front_marks_points_where_they_are(channels: Result) -> None:
         if line.get_marker() == "o"
         for x, y in line.get_xydata()
     }
-    expected = {
-        (round(e.values["latency"], 9), round(e.values["accuracy"], 9)) for e in channels.archive.evaluations
-    }
+    expected = {(round(e.values["latency"], 9), round(e.values["accuracy"], 9)) for e in channels.archive.evaluations}
     assert marked == expected
 
 
 def test_staircase_never_passes_a_point_of_the_front(channels: Result) -> None:
     front = channels.front_evaluations
-    stairs = next(
-        line for line in plots.front(channels).axes[0].lines if line.get_color() == "#56B4E9"
-    ).get_xydata()
+    stairs = next(line for line in plots.front(channels).axes[0].lines if line.get_color() == "#56B4E9").get_xydata()
     for evaluation in front:
         x, y = evaluation.values["latency"], evaluation.values["accuracy"]
         attained = stairs[stairs[:, 0] <= x + 1e-9][:, 1].max()
@@ -195,7 +191,5 @@ def test_knee_is_the_point_nearest_to_the_ideal_corner() -> None:
 
 
 def test_pyplot_is_never_loaded() -> None:
-    program = (
-        "import sys, evonas.plots; sys.exit('matplotlib.pyplot' in sys.modules or 'torch' in sys.modules)"
-    )
+    program = "import sys, evonas.plots; sys.exit('matplotlib.pyplot' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -17,9 +17,7 @@ NAMES = ("front", "genes", "hypervolume", "network")
 
 
 def test_each_figure_is_a_png_and_an_svg_and_nothing_else_is_left(saved: Path) -> None:
-    assert sorted(path.name for path in saved.iterdir()) == sorted(
-        f"{n}.{s}" for n in NAMES for s in ("png", "svg")
-    )
+    assert sorted(path.name for path in saved.iterdir()) == sorted(f"{n}.{s}" for n in NAMES for s in ("png", "svg"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,9 +44,7 @@ def test_the_same_result_gives_the_same_bytes(widths: Result, saved: Path, tmp_p
 
 
 def test_a_users_settings_do_not_show(widths: Result, saved: Path, tmp_path: Path) -> None:
-    with matplotlib.rc_context(
-        {"font.size": 30, "axes.facecolor": "black", "svg.fonttype": "path", "savefig.dpi": 20}
-    ):
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.fonttype": "path", "savefig.dpi": 20}):
         plots.save({"front": plots.front(widths)}, tmp_path)
     for name in ("front.png", "front.svg"):
         assert (tmp_path / name).read_bytes() == (saved / name).read_bytes()

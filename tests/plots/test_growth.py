@@ -20,11 +20,7 @@ def made(n: int, k: int, seed: int = 0, closeness: float = 4.0) -> Result:
     problem = FunctionProblem(lambda **_: {}, {"g": list(range(n))}, dict.fromkeys(names, "min"))
     archive = Archive(Task(problem, problem.objectives))
     directions = np.abs(rng.normal(size=(n, k)))
-    rows = (
-        directions
-        / np.linalg.norm(directions, axis=1, keepdims=True)
-        * (1 + rng.exponential(1 / closeness, (n, 1)))
-    )
+    rows = directions / np.linalg.norm(directions, axis=1, keepdims=True) * (1 + rng.exponential(1 / closeness, (n, 1)))
     for number, row in enumerate(rows.round(3)):
         archive.add(Evaluation(number, (number,), dict(zip(names, row.tolist(), strict=True))))
     return Result(archive, {})
@@ -38,9 +34,7 @@ def test_every_step_is_the_hypervolume_of_the_front_so_far(k: int) -> None:
     for i, evaluation in enumerate(result.archive.evaluations):
         archive.add(evaluation)
         values = result.task.minimised(archive.front)
-        assert grown.volumes[i] == pytest.approx(
-            pareto.hypervolume(values, grown.lower, grown.upper), abs=1e-12
-        )
+        assert grown.volumes[i] == pytest.approx(pareto.hypervolume(values, grown.lower, grown.upper), abs=1e-12)
         assert grown.sizes[i] == len(archive.front)
 
 
