@@ -72,7 +72,7 @@ def _wrong(sized: nn.Module, layout: Layout) -> int | None:
     """How many sizes are wrong in the forward of `sized` itself; None when it no longer is the same graph."""
     structure = layout.structure
     try:
-        graph = retrace(sized, structure.traced.inputs)
+        graph, _ = retrace(sized, structure.traced.inputs)
     except UntraceableModel:
         return None
     old, new = list(structure.traced.graph.nodes), list(graph.nodes)

@@ -59,16 +59,15 @@ def spatial(flow: Flow, ids: Tensor, rank: int) -> Tensor:
         if channel in varying(ids):
             ids = flow.units.tie(ids, [channel])
         else:
-            return _refused(flow, ids, f"neighbouring channels are mixed at {flow.here}")
+            return _refused(flow, ids, f"neighbouring channels are mixed at {flow.here}", shape)
     kept = first_along(ids, range(channel + 1))
     return flow.units.look(kept.expand(shape))
 
 
-def _refused(flow: Flow, ids: Tensor, reason: str) -> Tensor:
+def _refused(flow: Flow, ids: Tensor, reason: str, shape: tuple[int, ...]) -> Tensor:
     """The result of an op that cannot follow channels: it has none of its own."""
     flow.refuse(ids, reason)
-    fixed: Tensor = flow.units.fixed(reason).expand(flow.shape())
-    return fixed
+    return flow.units.fixed(reason).expand(shape)
 
 
 def reduce(flow: Flow, ids: Tensor, dims: Any, keepdim: bool) -> Tensor:
@@ -82,7 +81,7 @@ def reduce(flow: Flow, ids: Tensor, dims: Any, keepdim: bool) -> Tensor:
         if kept:
             ids = flow.units.tie(ids, kept)
         else:
-            return _refused(flow, ids, f"channels are reduced to one value at {flow.here}")
+            ids = _refused(flow, ids, f"channels are reduced to one value at {flow.here}", ids.shape)
     ids = first_along(ids, set(range(ids.ndim)) - gone)
     return ids if keepdim else ids[tuple(0 if d in gone else slice(None) for d in range(ids.ndim))]
 

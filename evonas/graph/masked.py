@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from evonas.graph.propagate import op_name
 from evonas.graph.structure import Structure
+from evonas.graph.trace import as_module
 from evonas.graph.units import first_along
 
 __all__ = ["MaskedModel"]
@@ -35,7 +36,7 @@ class MaskedModel(fx.Interpreter):
     """
 
     def __init__(self, model: nn.Module, structure: Structure, alive: Tensor) -> None:
-        super().__init__(fx.GraphModule(model, structure.traced.graph))
+        super().__init__(as_module(model, structure.traced.graph, structure.traced.constants))
         assert isinstance(self.module, fx.GraphModule)
         pairs = zip(self.module.graph.nodes, structure.traced.graph.nodes, strict=True)
         self.ids = {copy: structure.ids.get(node) for copy, node in pairs}

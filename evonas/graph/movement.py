@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from evonas.graph.flow import Flow
 from evonas.graph.units import first_along, varying
 
-__all__ = ["MOVEMENT", "MOVEMENT_MODULES", "index", "move", "pad"]
+__all__ = ["MOVEMENT", "MOVEMENT_MODULES", "index", "move", "pad", "run_on_ids"]
 
 _MOVEMENT_NAMES = (
     "view reshape flatten ravel unflatten permute transpose t T mT movedim moveaxis swapaxes swapdims "
@@ -26,17 +26,22 @@ MOVEMENT_MODULES = (nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle
 _RESHAPES = {"view": "reshape", "view_as": "reshape_as", "unflatten": "unflatten"}
 
 
-def move(flow: Flow, target: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run the movement op `target` (function, method name or module) on ids instead of values."""
+def run_on_ids(target: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run the movement op `target` (function, method name or module) on integers instead of values."""
     if isinstance(target, str):
         # A view of expanded ids may not exist where a view of the real values does; a reshape always does.
         owner, *rest = args
-        return _looked(flow, getattr(owner, _RESHAPES.get(target, target))(*rest, **kwargs))
+        return getattr(owner, _RESHAPES.get(target, target))(*rest, **kwargs)
     if target is F.unfold:
-        return _looked(flow, F.unfold(args[0].double(), *args[1:], **kwargs).long())
+        return F.unfold(args[0].double(), *args[1:], **kwargs).long()
     if target is torch.repeat_interleave or isinstance(target, nn.Module):
         args = tuple(a.contiguous() if isinstance(a, Tensor) else a for a in args)
-    return _looked(flow, target(*args, **kwargs))
+    return target(*args, **kwargs)
+
+
+def move(flow: Flow, target: Any, *args: Any, **kwargs: Any) -> Any:
+    """The ids that the movement op `target` returns."""
+    return _looked(flow, run_on_ids(target, *args, **kwargs))
 
 
 def _looked(flow: Flow, result: Any) -> Any:
@@ -52,6 +57,12 @@ def index(flow: Flow, ids: Tensor, items: Any) -> Tensor:
             dim = ids.ndim - sum(i is not None for i in items[position + 1 :])
         elif item is not None:
             fancy += [dim] if isinstance(item, (Tensor, list)) else []
+            if (
+                isinstance(item, slice)
+                and item.step not in (None, 1)
+                and dim in varying(flow.units.look(ids))
+            ):
+                flow.refuse(ids, f"channels are picked in steps of {item.step} at {flow.here}")
             dim += item.ndim if isinstance(item, Tensor) and item.dtype == torch.bool else 1
     if set(fancy) & set(varying(flow.units.look(ids))):
         flow.refuse(ids, f"channels are picked by an index tensor at {flow.here}")

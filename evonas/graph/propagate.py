@@ -74,9 +74,16 @@ def _visit(flow: Flow, node: fx.Node) -> Any:
     if node.op == "output":
         flow.finish(args[0])
         return None
-    if node.op == "call_module":
-        return _module(flow, node, args, kwargs)
-    return _function(flow, node, args, kwargs)
+    try:
+        return (_module if node.op == "call_module" else _function)(flow, node, args, kwargs)
+    except Exception as error:  # a use that no rule expects: freezing is always right, guessing never is
+        reason = (
+            f"{op_name(node)} is not followed at {flow.here}: {type(error).__name__}: {error}".splitlines()[0]
+        )
+        if node.op == "call_module":
+            flow.refused[node] = reason
+            _freeze_inside(flow, node, reason)
+        return flow.opaque((args, kwargs), reason)
 
 
 def _attribute(flow: Flow, node: fx.Node) -> Any:
@@ -104,11 +111,7 @@ def _function(flow: Flow, node: fx.Node, args: Any, kwargs: Any) -> Any:
     if name in WEIGHTED and _weights_fit(name, args, kwargs):
         return WEIGHTED[name](flow, *args, **_named(kwargs))
     args, kwargs = _elements(flow, args), _elements(flow, kwargs)
-    try:
-        result = _plain(flow, node, name, args, kwargs)
-    except (TypeError, RuntimeError, IndexError, ValueError, NotImplementedError) as error:
-        # A signature that the rule does not expect: freezing is always right, guessing is not.
-        return flow.opaque((args, kwargs), f"`{name}` is not followed at {flow.here} ({error})".splitlines()[0])
+    result = _plain(flow, node, name, args, kwargs)
     if result is NotImplemented:
         return flow.opaque((args, kwargs), f"`{name}` is not known to evonas.graph at {flow.here}")
     return result
@@ -160,7 +163,11 @@ def _plain(flow: Flow, node: fx.Node, name: str, args: Any, kwargs: Any) -> Any:
         return meet(flow, tensors) if tensors else NotImplemented
     if name in SPATIAL:
         value = flow.traced.values[node]
-        return spatial(flow, args[0], SPATIAL[name] or value.ndim - 2) if isinstance(value, Tensor) else NotImplemented
+        return (
+            spatial(flow, args[0], SPATIAL[name] or value.ndim - 2)
+            if isinstance(value, Tensor)
+            else NotImplemented
+        )
     if name in FUNCTIONS:
         return FUNCTIONS[name](flow, *args, **kwargs)
     if name in CREATION:
@@ -244,5 +251,9 @@ def _settle_one(flow: Flow, ids: Tensor) -> None:
         flow.units.tie(ids, [max(dims, key=lambda d: counts[d])])
     elif not dims:
         tied = flow.units.notes(int(first_along(ids).reshape(-1)[0]))
-        reason = "the grouped layers around it tie" if tied & {"groups", "group width"} else "the layers around it tie"
+        reason = (
+            "the grouped layers around it tie"
+            if tied & {"groups", "group width"}
+            else "the layers around it tie"
+        )
         flow.units.freeze(ids, f"{reason} all its channels into one, nothing would be left without it")

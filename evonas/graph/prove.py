@@ -14,6 +14,7 @@ from evonas.errors import EvonasError
 from evonas.graph.assemble import assemble
 from evonas.graph.chains import Chain, Chains
 from evonas.graph.choose import copies_for, unit_scores
+from evonas.graph.flow import Uniform
 from evonas.graph.masked import MaskedModel
 from evonas.graph.resize import resize
 
@@ -23,7 +24,7 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 def prove(chains: Chains, *, seed: int = 0) -> Chains:
-    """`chains` with those frozen that fail their proof, the reason given.
+    """`chains` with those frozen that fail their proof, and why; one that only fails to grow may shrink.
 
     Every chain is made one step smaller at once, then half as large, with random parameters in float64, and
     compared with the masked original; then those that can grow are made one step larger and compared with
@@ -31,10 +32,10 @@ def prove(chains: Chains, *, seed: int = 0) -> Chains:
     """
     for number in range(len(chains) + 1):
         proof = _Proof(chains, seed + number)
-        failed = dict(proof.failures())
-        if not failed:
+        failed, limited = proof.failures()
+        if not failed and not limited:
             return chains
-        chains = _freeze(chains, failed)
+        chains = _freeze(chains, dict(failed), dict(limited))
     return chains
 
 
@@ -75,17 +76,19 @@ class _Proof:
             self.model, self.inputs = self.model.float(), tree_map(_single, self.inputs)
             self.original = self._run(self.model)
 
-    def failures(self) -> list[tuple[str, str]]:
-        """Names and reasons of chains that cannot be proved."""
+    def failures(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Names and reasons of chains that cannot be proved, and of those that can only shrink."""
         every = list(self.chains.chains.values())
         shrinking = [c for c in every if c.channels - c.step >= c.minimum]
         failed = self._bisect(shrinking, lambda chains: self._smaller(chains, _one_step))
         failed = failed or self._bisect(shrinking, lambda chains: self._smaller(chains, _half))
         names = {name for name, _ in failed}
         growing = [c for c in every if c.growth != "none" and c.name not in names]
-        return failed + self._bisect(growing, self._larger)
+        return failed, self._bisect(growing, self._larger)
 
-    def _bisect(self, chains: Sequence[Chain], attempt: Callable[[Sequence[Chain]], str]) -> list[tuple[str, str]]:
+    def _bisect(
+        self, chains: Sequence[Chain], attempt: Callable[[Sequence[Chain]], str]
+    ) -> list[tuple[str, str]]:
         reason = attempt(chains) if chains else ""
         if not reason:
             return []
@@ -107,8 +110,10 @@ class _Proof:
         except Exception as error:  # a resized model that cannot run has failed its proof
             return _failure("smaller", error)
         with torch.no_grad():
-            wanted = MaskedModel(self.model, structure, alive).run(*self.inputs)
-        return self._difference(found, wanted, "made smaller it differs from the original with channels hidden")
+            wanted = MaskedModel(self.model, structure, alive).run(*copy.deepcopy(self.inputs))
+        return self._difference(
+            found, wanted, "made smaller it differs from the original with channels hidden"
+        )
 
     def _larger(self, chains: Sequence[Chain]) -> str:
         channels = {c.name: c.channels * 2 if c.growth == "integer" else c.channels + c.step for c in chains}
@@ -179,9 +184,12 @@ def _inputs(inputs: tuple[Any, ...], generator: torch.Generator, dtype: torch.dt
     return tree_map(draw, inputs)
 
 
-def _freeze(chains: Chains, failed: dict[str, str]) -> Chains:
+def _freeze(chains: Chains, failed: dict[str, str], limited: dict[str, str]) -> Chains:
     structure = chains.structure
-    for name, reason in failed.items():
-        mine = structure.chain_of == int(name.removeprefix("chain"))
-        structure.flow.units.freeze(structure.sample[mine], reason)
+    for name, reason in (failed | limited).items():
+        units = structure.sample[structure.chain_of == int(name.removeprefix("chain"))]
+        if name in failed:
+            structure.flow.units.freeze(units, reason)
+        else:
+            structure.flow.never.append(Uniform(reason, units))
     return assemble(structure.flow, structure.shuffles)

@@ -15,6 +15,7 @@ from evonas.graph.choose import Importance, copies_for, group_l2, unit_scores
 from evonas.graph.fresh import reinitialise
 from evonas.graph.rewrite import Rewrite
 from evonas.graph.slicing import Layout, set_tensors
+from evonas.graph.trace import as_module
 
 __all__ = ["resize"]
 
@@ -79,11 +80,9 @@ def _check_same(model: nn.Module, chains: Chains) -> None:
 
 
 def _graph_module(sized: nn.Module, rewrite: Rewrite, model: nn.Module) -> fx.GraphModule:
-    for name, buffer in rewrite.buffers.items():
-        sized.register_buffer(name, buffer)
     _keep_dropout(sized, rewrite.graph)
-    rewrite.graph.lint()
-    return fx.GraphModule(sized, rewrite.graph, type(model).__name__)
+    constants = rewrite.structure.traced.constants | rewrite.buffers
+    return as_module(sized, rewrite.graph, constants, type(model).__name__)
 
 
 def _keep_dropout(root: nn.Module, graph: fx.Graph) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from evonas.errors import InvalidArgument
 from evonas.graph.flow import ParamRef
-from evonas.graph.movement import MOVEMENT, MOVEMENT_MODULES
+from evonas.graph.movement import MOVEMENT, MOVEMENT_MODULES, run_on_ids
 from evonas.graph.propagate import op_name
 from evonas.graph.repairs import REPAIRS, SIZED, Fault, Sizes
 from evonas.graph.rules import CREATION
@@ -135,7 +135,30 @@ class Rewrite:
             result = self._run(node, *self._arguments(node))
         except Exception:  # a size that does not fit shows itself in many ways
             return False
-        return bool(_shape_of(result) == _shape_of(wanted))
+        return bool(_shape_of(result) == _shape_of(wanted)) and self._aligned(node)
+
+    def _aligned(self, node: fx.Node) -> bool:
+        """Whether the op takes every kept channel where the analysis says: run it on their codes."""
+        ids = self.structure.ids
+        sources = [ids.get(n) for n in node.all_input_nodes]
+        tensors = [s for s in sources if isinstance(s, Tensor)]
+        if (
+            op_name(node) == "pad"
+            or len(tensors) < len(sources)
+            or not any(map(self.layout.changes, tensors))
+        ):
+            return True  # a pad makes channels of its own; where nothing changes nothing can be lost
+        new = self.sizes.new[node]
+
+        def code(argument: fx.Node) -> Any:
+            original = self.sizes.back[argument]
+            held, now = ids.get(original), self.sizes.now[original]
+            return self.layout.codes(held) if isinstance(held, Tensor) and now.is_meta else now
+
+        target = self.sized.get_submodule(str(new.target)) if new.op == "call_module" else new.target
+        found = run_on_ids(target, *fx.map_arg(new.args, code), **fx.map_arg(new.kwargs, code))
+        wanted = tree_map(self.layout.codes, ids[node])
+        return all(torch.equal(f, w) for f, w in zip(tree_leaves(found), tree_leaves(wanted), strict=True))
 
     def _repair(self, node: fx.Node, name: str, wanted: Any) -> None:
         new = self.sizes.new[node]
@@ -143,7 +166,9 @@ class Rewrite:
         if name in REPAIRS:
             REPAIRS[name](Fault(self.sizes, node, wanted))
         if not self._fits(node, wanted):
-            raise InvalidArgument(f"{where(node)} has a hard-coded size that cannot be replaced")
+            raise InvalidArgument(
+                f"{where(node)} has a hard-coded size that cannot be replaced, or picks channels by position"
+            )
         pairs = zip(old, _integers(new), strict=False)
         self.changes.append((node, [(o, n) for o, n in pairs if o != n]))
 
@@ -183,7 +208,8 @@ class Rewrite:
         held = [n for n in node.all_input_nodes if n.op == "get_attr"]
         if len(shuffle.nodes) == 1 and held and len(held[0].users) == 1:
             owner, _, leaf = str(held[0].target).rpartition(".")
-            setattr(self.sized.get_submodule(owner), leaf, index)  # the model's own index follows
+            module = self.sized.get_submodule(owner)
+            setattr(module, leaf, index.to(getattr(module, leaf).device))  # the model's own index follows
             return
         number = len(self.buffers)
         while hasattr(self.sized, f"_shuffle_{number}"):

@@ -68,6 +68,21 @@ class Layout:
             shape[dim] = self.count(first_along(ids, [dim]).reshape(-1))
         return shape
 
+    def changes(self, ids: Tensor) -> bool:
+        """Whether a tensor of `ids` has other channels than in the original."""
+        return any(bool((self.copies[first_along(ids, [d])] != 1).any()) for d in varying(ids))
+
+    def codes(self, ids: Tensor) -> Tensor:
+        """A number for every position of the resized tensor of `ids`: which unit, which copy; -1 is fixed."""
+        shape = self.shape(ids)
+        if not varying(ids):
+            return torch.full((1,) * ids.ndim, -1).expand(shape)
+        (dim,) = varying(ids)
+        vector = first_along(ids, [dim]).reshape(-1)
+        old, number = self.positions(vector)
+        code = torch.where(vector[old] >= 0, vector[old] * len(self.shares[0]) + number, -1)
+        return code.reshape([-1 if d == dim else 1 for d in range(ids.ndim)]).expand(shape)
+
     def groups(self, vector: Tensor, groups: int) -> int:
         """The resized number of groups of channels `vector`, shape (channels,)."""
         blocks = vector.reshape(groups, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import linecache
 import os
@@ -17,7 +18,16 @@ from torch.utils._pytree import tree_map
 
 from evonas.errors import EvonasError, InvalidArgument
 
-__all__ = ["Traced", "UntraceableModel", "as_inputs", "eval_forward", "retrace", "trace", "where"]
+__all__ = [
+    "Traced",
+    "UntraceableModel",
+    "as_inputs",
+    "as_module",
+    "eval_forward",
+    "retrace",
+    "trace",
+    "where",
+]
 
 _TORCH = os.path.dirname(torch.__file__)
 _HERE = os.path.dirname(__file__)
@@ -37,6 +47,7 @@ class Traced:
         values: what each node returned on the example inputs: floating tensors as meta tensors of the same
             shape, everything else as it was.
         inputs: the example inputs.
+        constants: tensors that the forward pass makes itself, by the name that the graph has for them.
         names: every parameter and buffer name -> the first name of the same tensor (weight tying).
     """
 
@@ -44,6 +55,7 @@ class Traced:
     values: dict[fx.Node, Any]
     inputs: tuple[Any, ...]
     names: dict[str, str]
+    constants: dict[str, Tensor]
 
 
 class _Tracer(fx.Tracer):
@@ -51,6 +63,10 @@ class _Tracer(fx.Tracer):
 
     torch's own `record_stack_traces` imports its compilers, which takes longer than everything else here.
     """
+
+    def __init__(self, buffers: bool) -> None:
+        super().__init__()
+        self.proxy_buffer_attributes = buffers
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """An `assert` becomes a node of its own; fx refuses every other use as a truth value."""
@@ -62,7 +78,7 @@ class _Tracer(fx.Tracer):
         return super().to_bool(obj)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """A node that knows the innermost line of a `forward` that is not torch's."""
+        """A node that knows the innermost line that is not torch's."""
         node = super().create_node(*args, **kwargs)
         frame = _user_frame()
         if frame is not None and frame.f_code.co_name != "<module>":
@@ -83,8 +99,8 @@ def _user_frame() -> FrameType | None:
 class _Recorder(fx.Interpreter):
     """Runs a graph and keeps a summary of every value."""
 
-    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(fx.GraphModule(model, graph))
+    def __init__(self, model: nn.Module, graph: fx.Graph, constants: dict[str, Tensor]) -> None:
+        super().__init__(as_module(model, graph, constants))
         # The interpreter works on the copy of the graph that GraphModule made; pair the nodes by position.
         assert isinstance(self.module, fx.GraphModule)
         self.originals = dict(zip(self.module.graph.nodes, graph.nodes, strict=True))
@@ -98,7 +114,7 @@ class _Recorder(fx.Interpreter):
 
 def _summary(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return value.detach().to("meta") if value.is_floating_point() else value.detach().clone()
+        return value.detach().to("meta") if value.is_floating_point() else value.detach().cpu().clone()
     return value
 
 
@@ -125,7 +141,7 @@ def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any]) -> Traced:
             run, or does not accept the inputs.
         UntraceableModel: torch.fx cannot trace it.
     """
-    inputs = as_inputs(example_inputs)
+    inputs = copy.deepcopy(as_inputs(example_inputs))  # forward may change its arguments in place
     if not isinstance(model, nn.Module):
         raise InvalidArgument(f"`model` must be a torch.nn.Module, got {type(model).__name__}")
     if model.training:
@@ -133,28 +149,60 @@ def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any]) -> Traced:
     lazy = [n for n, p in model.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
     if lazy:
         raise InvalidArgument(f"`model` has a lazy parameter `{lazy[0]}`: run the model once before this")
-    eval_forward(model, inputs)
-    graph = retrace(model, inputs)
-    recorder = _Recorder(model, graph)
+    eval_forward(model, copy.deepcopy(inputs))
+    graph, constants = retrace(model, inputs)
+    recorder = _Recorder(model, graph, constants)
     with torch.no_grad():
-        recorder.run(*inputs)
-    return Traced(graph, recorder.values, inputs, _canonical_names(model))
+        recorder.run(*copy.deepcopy(inputs))
+    return Traced(graph, recorder.values, inputs, _canonical_names(model), constants)
 
 
-def retrace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.Graph:
-    """The fx graph of `model`; arguments of forward beyond `inputs` keep their defaults.
+def retrace(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[fx.Graph, dict[str, Tensor]]:
+    """The fx graph of `model` and the constants it reads; arguments of forward beyond `inputs` keep their
+    defaults.
 
     Raises:
         UntraceableModel: with the line of the user's code that stopped the trace.
     """
+    known = set(vars(model))
     try:
-        graph = _Tracer().trace(model, _defaults(model, inputs))
-    except Exception as error:  # whatever the user's forward raises when it is handed proxies
-        raise UntraceableModel(_explain(model, error)) from error
+        graph = _trace(model, inputs)
+    finally:
+        # fx hangs tensors that forward makes onto the model; the model is not ours to change.
+        constants = {name: vars(model).pop(name) for name in list(vars(model)) if name not in known}
     for node in graph.nodes:
         node.type = None  # an annotation may be a string, which a GraphModule cannot pickle
     _drop_defaults(graph, len(inputs))
-    return graph
+    return graph, constants
+
+
+def _trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.Graph:
+    try:
+        return _Tracer(buffers=True).trace(model, _defaults(model, inputs))
+    except Exception as first:  # whatever the user's forward raises when it is handed proxies
+        try:  # a buffer may be read as a plain value
+            return _Tracer(buffers=False).trace(model, _defaults(model, inputs))
+        except Exception:  # the same line, most likely
+            raise UntraceableModel(_explain(model, first)) from first
+
+
+def as_module(
+    model: nn.Module, graph: fx.Graph, constants: dict[str, Tensor], name: str = "GraphModule"
+) -> fx.GraphModule:
+    """A GraphModule of `graph` with the layers and parameters of `model`, and `constants` as buffers."""
+    device = next((tensor.device for tensor in model.parameters()), None)
+    constants = {name: tensor.to(device) for name, tensor in constants.items()} if device else constants
+    root: dict[str, Any] = {}
+    for node in graph.nodes:
+        target = str(node.target)
+        if node.op == "call_module":
+            root[target] = model.get_submodule(target)
+        elif node.op == "get_attr":
+            found: Any = model
+            for part in target.split("."):
+                found = constants[part] if part in constants else getattr(found, part)
+            root[target] = found
+    return fx.GraphModule(root, graph, name)
 
 
 def eval_forward(model: nn.Module, inputs: tuple[Any, ...]) -> Any:

@@ -20,7 +20,7 @@ from evonas.costs import DEFAULT_LATENCY
 from evonas.describe import describe
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.graph import Frozen, find_chains, recalibrate_batchnorm, resize
-from evonas.graph.trace import retrace
+from evonas.graph.trace import as_module, retrace
 from evonas.objective import Objective
 from evonas.problem.base import Estimate
 from evonas.problem.data import Split, check_labels, read_split
@@ -234,7 +234,8 @@ class ModelProblem(NetworkProblem):
 
     def _traced(self, model: nn.Module) -> fx.GraphModule:
         """`model` as a graph of its own modules: what fx could trace once, it will trace again."""
-        return fx.GraphModule(model.eval(), retrace(model, (self._example.to(self.run_on),)), type(model).__name__)
+        graph, constants = retrace(model.eval(), (self._example.to(self.run_on),))
+        return as_module(model, graph, constants, type(model).__name__).eval()
 
     def _key(self, channels: Mapping[str, int]) -> str:
         what = [

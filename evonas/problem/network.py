@@ -133,13 +133,16 @@ class NetworkProblem(Problem):
     def evaluate(self, genomes: IntArray) -> list[dict[str, float]]:
         """Accuracy and loss on the validation split, for genomes (n, n_genes).
 
-        They are walked in lexicographic order, so that what neighbours share from the input on is computed once.
+        They are walked network by network, in lexicographic order, so that what neighbours share from the input on is
+        computed once. Only one network's activations are held at a time.
         """
         scores: list[dict[str, float]] = [{}] * len(genomes)
-        memos: dict[PostTraining, Memo] = {}
+        keys = [(self.plan_space.plan(genome).channels, tuple(genome.tolist())) for genome in genomes]
+        current, memo = None, Memo()
         with single_thread():
-            for row in np.lexsort(genomes.T[::-1]):
-                memo = memos.setdefault(self.network(genomes[row]), {})
+            for row in sorted(range(len(genomes)), key=lambda row: keys[row]):
+                if keys[row][0] != current:
+                    current, memo = keys[row][0], Memo()
                 logits = self.logits(genomes[row], self.validation.inputs, memo)
                 scores[row] = self._scores(logits) | self._timing(genomes[row])
         return scores

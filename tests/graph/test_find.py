@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,7 @@ from evonas.graph import (
     movement,
     propagate,
     resize,
+    rewrite,
     rules,
 )
 
@@ -102,7 +105,8 @@ def test_a_wrong_rule_does_not_survive_the_proof(monkeypatch: pytest.MonkeyPatch
     """With `flip` taken for an element-wise op the chain of `a` is wrong: only the proof can tell."""
     model, inputs = Flipped().eval(), torch.randn(2, 4)
     assert len(find_chains(model, inputs)) == 2
-    monkeypatch.setattr(propagate, "MOVEMENT", movement.MOVEMENT - {"flip"})
+    for module in (propagate, rewrite):
+        monkeypatch.setattr(module, "MOVEMENT", movement.MOVEMENT - {"flip"})
     monkeypatch.setattr(propagate, "ELEMENTWISE", rules.ELEMENTWISE | {"flip"})
     assert len(find_chains(model, inputs, proof=False)) == 2
     chains = find_chains(model, inputs)
@@ -196,3 +200,30 @@ def test_a_permutation_held_as_a_buffer_shrinks_with_its_channels() -> None:
     assert large.order.shape == (12,)
     assert model.order.shape == (6,)
     assert resize(model, {"chain0": 3}, chains=chains)(x).shape == (2, 3)
+
+
+def test_inputs_are_left_alone() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x += 1.0
+            return self.b(self.a(x).relu_())
+
+    x = torch.randn(2, 4)
+    before = x.clone()
+    assert len(find_chains(InPlace().eval(), x)) == 1
+    assert torch.equal(x, before)
+
+
+@pytest.mark.slow
+def test_time_of_a_deep_network(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prints how long a ResNet-50 at full resolution takes; asserts nothing about it."""
+    model, inputs = ResNet50().eval(), torch.zeros(1, 3, 224, 224)
+    start, used = time.perf_counter(), time.process_time()
+    chains = find_chains(model, inputs)
+    seconds, processor = time.perf_counter() - start, time.process_time() - used
+    with capsys.disabled():
+        print(f"\nResNet-50: {len(chains)} chains in {seconds:.1f} s ({processor:.1f} s of one core)")

@@ -83,12 +83,15 @@ def test_uneven_growth_computes_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_mixed_counts_fit_each_other(name: str) -> None:
-    """Some chains smaller, some larger: what fits must run, and its weights must load into a fresh one."""
+    """Some chains smaller, some larger: growing must not change what shrinking left, and the weights must
+    load into a fresh model."""
     model, chains, inputs = found(name)
     draw = random.Random(name)
     counts = {n: legal_channels(c, draw.choice([0.25, 0.5, 1, 2])) for n, c in chains.items()}
     counts = {n: min(k, chains[n].channels) if chains[n].growth != "any" else k for n, k in counts.items()}
     one = resize(model, counts, chains=chains)
+    small = resize(model, {n: min(k, chains[n].channels) for n, k in counts.items()}, chains=chains)
+    assert_close(one(inputs), small(inputs))
     other = resize(model, counts, chains=chains, init="fresh", seed=3)
     other.load_state_dict(one.state_dict())
     assert torch.equal(one(inputs), other(inputs))
@@ -111,7 +114,9 @@ def test_affine_extents_are_the_real_sizes(name: str) -> None:
                 assert layer.outputs.count(counts) == module.out_channels
                 assert layer.group_inputs.count(counts) == module.in_channels // module.groups
                 kernel = module.weight[0, 0].numel()
-                assert layer.group_inputs.count(counts) * layer.outputs.count(counts) * kernel == module.weight.numel()
+                assert (
+                    layer.group_inputs.count(counts) * layer.outputs.count(counts) * kernel == module.weight.numel()
+                )
 
 
 @pytest.mark.parametrize("name", MODELS)
