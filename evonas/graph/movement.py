@@ -57,11 +57,7 @@ def index(flow: Flow, ids: Tensor, items: Any) -> Tensor:
             dim = ids.ndim - sum(i is not None for i in items[position + 1 :])
         elif item is not None:
             fancy += [dim] if isinstance(item, (Tensor, list)) else []
-            if (
-                isinstance(item, slice)
-                and item.step not in (None, 1)
-                and dim in varying(flow.units.look(ids))
-            ):
+            if isinstance(item, slice) and item.step not in (None, 1) and dim in varying(flow.units.look(ids)):
                 flow.refuse(ids, f"channels are picked in steps of {item.step} at {flow.here}")
             dim += item.ndim if isinstance(item, Tensor) and item.dtype == torch.bool else 1
     if set(fancy) & set(varying(flow.units.look(ids))):

@@ -77,9 +77,7 @@ def _visit(flow: Flow, node: fx.Node) -> Any:
     try:
         return (_module if node.op == "call_module" else _function)(flow, node, args, kwargs)
     except Exception as error:  # a use that no rule expects: freezing is always right, guessing never is
-        reason = (
-            f"{op_name(node)} is not followed at {flow.here}: {type(error).__name__}: {error}".splitlines()[0]
-        )
+        reason = f"{op_name(node)} is not followed at {flow.here}: {type(error).__name__}: {error}".splitlines()[0]
         if node.op == "call_module":
             flow.refused[node] = reason
             _freeze_inside(flow, node, reason)
@@ -163,11 +161,7 @@ def _plain(flow: Flow, node: fx.Node, name: str, args: Any, kwargs: Any) -> Any:
         return meet(flow, tensors) if tensors else NotImplemented
     if name in SPATIAL:
         value = flow.traced.values[node]
-        return (
-            spatial(flow, args[0], SPATIAL[name] or value.ndim - 2)
-            if isinstance(value, Tensor)
-            else NotImplemented
-        )
+        return spatial(flow, args[0], SPATIAL[name] or value.ndim - 2) if isinstance(value, Tensor) else NotImplemented
     if name in FUNCTIONS:
         return FUNCTIONS[name](flow, *args, **kwargs)
     if name in CREATION:
@@ -251,9 +245,5 @@ def _settle_one(flow: Flow, ids: Tensor) -> None:
         flow.units.tie(ids, [max(dims, key=lambda d: counts[d])])
     elif not dims:
         tied = flow.units.notes(int(first_along(ids).reshape(-1)[0]))
-        reason = (
-            "the grouped layers around it tie"
-            if tied & {"groups", "group width"}
-            else "the layers around it tie"
-        )
+        reason = "the grouped layers around it tie" if tied & {"groups", "group width"} else "the layers around it tie"
         flow.units.freeze(ids, f"{reason} all its channels into one, nothing would be left without it")

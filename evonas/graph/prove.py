@@ -86,9 +86,7 @@ class _Proof:
         growing = [c for c in every if c.growth != "none" and c.name not in names]
         return failed, self._bisect(growing, self._larger)
 
-    def _bisect(
-        self, chains: Sequence[Chain], attempt: Callable[[Sequence[Chain]], str]
-    ) -> list[tuple[str, str]]:
+    def _bisect(self, chains: Sequence[Chain], attempt: Callable[[Sequence[Chain]], str]) -> list[tuple[str, str]]:
         reason = attempt(chains) if chains else ""
         if not reason:
             return []
@@ -111,9 +109,7 @@ class _Proof:
             return _failure("smaller", error)
         with torch.no_grad():
             wanted = MaskedModel(self.model, structure, alive).run(*copy.deepcopy(self.inputs))
-        return self._difference(
-            found, wanted, "made smaller it differs from the original with channels hidden"
-        )
+        return self._difference(found, wanted, "made smaller it differs from the original with channels hidden")
 
     def _larger(self, chains: Sequence[Chain]) -> str:
         channels = {c.name: c.channels * 2 if c.growth == "integer" else c.channels + c.step for c in chains}

@@ -142,11 +142,7 @@ class Rewrite:
         ids = self.structure.ids
         sources = [ids.get(n) for n in node.all_input_nodes]
         tensors = [s for s in sources if isinstance(s, Tensor)]
-        if (
-            op_name(node) == "pad"
-            or len(tensors) < len(sources)
-            or not any(map(self.layout.changes, tensors))
-        ):
+        if op_name(node) == "pad" or len(tensors) < len(sources) or not any(map(self.layout.changes, tensors)):
             return True  # a pad makes channels of its own; where nothing changes nothing can be lost
         new = self.sizes.new[node]
 

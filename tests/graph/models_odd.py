@@ -156,9 +156,7 @@ class C3d(nn.Sequential):
 @reg(img)
 class Lrn(nn.Sequential):
     def __init__(self) -> None:
-        super().__init__(
-            nn.Conv2d(3, 8, 3), nn.LocalResponseNorm(3), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1)
-        )
+        super().__init__(nn.Conv2d(3, 8, 3), nn.LocalResponseNorm(3), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1))
 
 
 @reg(img)
@@ -215,9 +213,7 @@ class GQA(nn.Module):
         q = self.q(x).view(b, n, 4, 4).transpose(1, 2)
         k = self.k(x).view(b, n, 2, 4).transpose(1, 2).repeat_interleave(2, 1)
         v = self.v(x).view(b, n, 2, 4).transpose(1, 2).repeat_interleave(2, 1)
-        return self.o(
-            F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, n, 16)
-        )
+        return self.o(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, n, 16))
 
 
 @reg(torch.randn(2, 4, 8, 8))

@@ -114,9 +114,7 @@ def test_affine_extents_are_the_real_sizes(name: str) -> None:
                 assert layer.outputs.count(counts) == module.out_channels
                 assert layer.group_inputs.count(counts) == module.in_channels // module.groups
                 kernel = module.weight[0, 0].numel()
-                assert (
-                    layer.group_inputs.count(counts) * layer.outputs.count(counts) * kernel == module.weight.numel()
-                )
+                assert layer.group_inputs.count(counts) * layer.outputs.count(counts) * kernel == module.weight.numel()
 
 
 @pytest.mark.parametrize("name", MODELS)
