@@ -15,7 +15,8 @@ __all__ = ["GenomeMutation"]
 class GenomeMutation(Mutation):
     """Change each gene with probability `rate`, at least one gene of every genome.
 
-    A changed gene steps to a neighbouring choice, or jumps to any other one. Genes with one choice stay.
+    A changed gene steps to a neighbouring choice, or jumps to any other one; one without an order always jumps. Genes
+    with one choice stay.
 
     Args:
         space: what the genomes are of.
@@ -50,6 +51,8 @@ class GenomeMutation(Mutation):
         direction = np.where(rng.random(genomes.shape) < 0.5, -1, 1)
         inside = (genomes + direction >= 0) & (genomes + direction < counts)
         stepped = genomes + np.where(inside, direction, -direction)
-        moved = np.where(rng.random(genomes.shape) < self.jump, jumped, stepped)
+        # categories have no neighbours: they always jump
+        jumps = np.where([gene.ordered for gene in self.space.genes], self.jump, 1.0)
+        moved = np.where(rng.random(genomes.shape) < jumps, jumped, stepped)
         result: IntArray = np.where(changed, moved, genomes).astype(np.int64)
         return result
