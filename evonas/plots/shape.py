@@ -128,8 +128,9 @@ def _shares(problem: Problem, genome: IntArray) -> dict[str, FloatArray]:
 
     plans = problem.plan_space.plans(genome[None])  # type: ignore[attr-defined]
     found = {"size": layer_bits(plans)[0].astype(np.float64), "MACs": layer_macs(plans)[0].astype(np.float64)}
-    rows = problem.latency_rows(plans)  # type: ignore[attr-defined]
-    if all("latency" in row for row in rows):
+    known = getattr(problem, "latency_rows", None)  # a problem with a plan space need not model latency
+    rows = known(plans) if known else []
+    if rows and all("latency" in row for row in rows):
         found["latency"] = np.array([row["latency"] for row in rows])
     return {name: values / (float(values.sum()) or 1.0) for name, values in found.items()}
 
