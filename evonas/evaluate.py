@@ -158,6 +158,11 @@ def _require_feasible(task: Task) -> None:
                 f"no genome can meet {constraint.text}: {constraint.objective.name} is always "
                 f"{constraint.objective.format(bounds[0])} to {constraint.objective.format(bounds[1])}"
             )
+    lowest = {constraint.objective.name: constraint for constraint in task.constraints if constraint.at_least}
+    for upper in task.constraints:
+        lower = lowest.get(upper.objective.name, upper)
+        if lower.limit > upper.limit:
+            raise InvalidArgument(f"no genome can meet {lower.text} and {upper.text} at once; loosen one of them")
     if not task.exact_constraints:
         return
     probes = np.concatenate([task.space.corners(), task.space.sample(_PROBE, np.random.default_rng(0))])
@@ -216,10 +221,14 @@ def _scores(problem: Problem, genome: IntArray) -> tuple[dict[str, float], str]:
         returned = problem.evaluate(genome[None])
     except EvaluationError:
         raise
-    except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        return {}, f"{type(error).__name__}: {first_line}".removesuffix(": ")
-    scores = _checked(problem, returned)
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
+        return {}, f"{type(error).__name__}: {text}".removesuffix(": ")
+    try:
+        scores = _checked(problem, returned)
+    except EvaluationError as error:
+        choices = ", ".join(f"{name}={label}" for name, label in problem.space.labels(genome).items())
+        raise EvaluationError(f"{error} (it was given {choices})") from None
     broken = [name for name, value in scores.items() if not math.isfinite(value)]
     if broken:
         return {}, f"{broken[0]} is {scores[broken[0]]}"
@@ -255,7 +264,7 @@ def _checked(problem: Problem, returned: Sequence[Mapping[str, float]]) -> dict[
         if any(isinstance(scores[name], str) for name in names):
             raise ValueError
         return {name: float(scores[name]) for name in names}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise EvaluationError(
             f"problem `{problem.name}`: evaluate returned a score that is not a number; "
             f"expected one for each of {', '.join(names)}"

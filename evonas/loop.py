@@ -30,6 +30,7 @@ from evonas.store import Store
 
 __all__ = ["load_result", "resume", "search"]
 
+_CONFIGURED = ("problem", "fingerprint", "sampler", "budget", "seed", "objectives", "at_most", "at_least", "ended")
 _ASKED = 64  # genomes asked for at a time; no result depends on it
 _SEEDS = 2**63
 
@@ -69,9 +70,15 @@ def search(
         EvonasError: anything about the arguments that cannot be.
     """
     found = load(problem) if isinstance(problem, str) else problem
+    if not isinstance(found, Problem):
+        raise InvalidArgument(f"`problem` must be a Problem or the name of one, got {type(problem).__name__}")
+    if not isinstance(sampler, str):
+        raise InvalidArgument(f"`sampler` must be a name, got {type(sampler).__name__}")
+    if isinstance(objectives, str):
+        raise InvalidArgument(f"`objectives` must be a list of names, got the text `{objectives}`")
     config = {
         "problem": {"spec": found.spec, "name": found.name, "options": dict(found.options)},
-        "space": found.space.fingerprint,
+        "fingerprint": found.fingerprint,
         "sampler": sampler_name(sampler),
         "budget": _at_least_one("budget", budget),
         "seed": _seed(seed),
@@ -225,6 +232,9 @@ def _task(problem: Problem, config: Mapping[str, Any]) -> Task:
 
 def _problem(config: Mapping[str, Any], directory: Path, problem: Problem | None) -> Problem:
     """The problem of a recorded run, checked to be the same one."""
+    missing = [key for key in _CONFIGURED if key not in config]
+    if missing:
+        raise RunError(f"{directory} is damaged: its configuration lacks `{missing[0]}`; start a new run")
     recorded = config["problem"]
     if problem is None:
         if recorded["spec"] is None:
@@ -233,16 +243,20 @@ def _problem(config: Mapping[str, Any], directory: Path, problem: Problem | None
                 "give it again: evonas.resume(directory, problem)"
             )
         problem = load(recorded["spec"], recorded["options"])
-    if problem.space.fingerprint != config["space"]:
+    if problem.fingerprint != config["fingerprint"]:
         raise RunError(
-            f"{directory} was run on another space than that of problem `{problem.name}`; give the same problem"
+            f"{directory} was run on other genes, objectives or weights than problem `{problem.name}` has now; "
+            "give the same problem, or start a new run"
         )
     return problem
 
 
 def _limit(problem: Problem, name: str, value: float | str) -> float:
     objective = problem.objective(name)
-    limit = objective.parse(value) if isinstance(value, str) else float(value)
+    try:
+        limit = objective.parse(value) if isinstance(value, str) else float(value)
+    except TypeError:
+        raise InvalidArgument(f"the limit on {name} must be a number, got {value!r}") from None
     if not np.isfinite(limit):
         raise InvalidArgument(f"the limit on {name} must be a finite number, got {value}")
     return limit

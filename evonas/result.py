@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FRONT_CSV", "Result"]
 
+_BOOKKEEPING = ("number", "status", "seconds", "failure")  # columns of the frame of evaluations
+
 FRONT_CSV = "front.csv"
 
 
@@ -83,7 +85,8 @@ class Result:
         """One evaluation as a flat dictionary."""
         names = [objective.name for objective in self.problem.objectives]
         row: dict[str, Any] = {"number": evaluation.number}
-        row |= {name: evaluation.values.get(name, float("nan")) for name in names}
+        for name in names:
+            row[f"objective {name}" if name in _BOOKKEEPING else name] = evaluation.values.get(name, float("nan"))
         if everything:
             row |= {"status": evaluation.status, "seconds": evaluation.seconds, "failure": evaluation.error}
         else:

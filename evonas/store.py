@@ -139,7 +139,10 @@ class Store:
     def config(self) -> dict[str, Any]:
         """What the run was started with."""
         rows = self._connection.execute("SELECT key, value FROM config ORDER BY rowid")
-        return {key: json.loads(value) for key, value in rows}
+        try:
+            return {key: json.loads(value) for key, value in rows}
+        except ValueError:
+            raise self._damaged("its configuration cannot be read") from None
 
     def update_config(self, key: str, value: Any) -> None:
         """Change one entry of the configuration."""
@@ -168,10 +171,19 @@ class Store:
         rows = self._connection.execute(
             'SELECT number, genome, "values", status, seconds, error FROM evaluation ORDER BY number'
         )
-        return [
-            Evaluation(number, tuple(json.loads(genome)), json.loads(values), status, seconds, error)
-            for number, genome, values, status, seconds, error in rows
-        ]
+        try:
+            found = [
+                Evaluation(number, tuple(json.loads(genome)), json.loads(values), status, seconds, error)
+                for number, genome, values, status, seconds, error in rows
+            ]
+        except (ValueError, TypeError):
+            raise self._damaged("an evaluation cannot be read") from None
+        if [evaluation.number for evaluation in found] != list(range(len(found))):
+            raise self._damaged("evaluations are missing")
+        return found
+
+    def _damaged(self, what: str) -> RunError:
+        return RunError(f"{self.directory}/{DATABASE} is damaged: {what}; restore it from a copy, or start a new run")
 
     def set_tests(self, tests: Mapping[int, Mapping[str, Estimate]]) -> None:
         """Replace the scores on test data: evaluation number to objective to estimate."""

@@ -6,6 +6,7 @@ if __name__ != "evonas.problems":
     raise ImportError("import this package as `evonas.problems`; install evonas first (pip install -e .)")
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module, util
 from pathlib import Path
@@ -159,6 +160,9 @@ def _from_file(path: Path, variable: str) -> Any:
     assert specification is not None
     assert specification.loader is not None
     module = util.module_from_spec(specification)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # a file may import its neighbours
     try:
         specification.loader.exec_module(module)
     except EvonasError:

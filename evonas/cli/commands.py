@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,11 +98,12 @@ def search(
     values = {"sampler": sampler, "budget": budget, "seed": seed, "objectives": objectives}
     values |= {"out": out, "figures": figures}
     asked = given(context, config, problem, values)
-    found = asked.load(_texts(options, latency=_source(latency, device), data=data, seeds=seeds))
+    with _results_only(json):
+        found = asked.load(_texts(options, latency=_source(latency, device), data=_from_anywhere(data), seeds=seeds))
     name = sampler_name(asked.sampler)
     directory = asked.out or Path("results") / f"{_file_name(found.name)}-{name}-s{asked.seed}"
     about = f"{name}, seed {asked.seed}, {asked.budget} evaluations"
-    with _graceful() as interrupted:
+    with _graceful(directory, json) as interrupted:
         result = run(
             found,
             sampler=name,
@@ -137,7 +140,7 @@ def resume(
     """
     from evonas.loop import resume as run
 
-    with _graceful() as interrupted:
+    with _graceful(directory, json) as interrupted:
         result = run(
             directory,
             budget=budget,
@@ -164,7 +167,8 @@ def show(
     """
     from evonas.loop import load_result
 
-    result = load_result(directory)
+    with _results_only(json):
+        result = load_result(directory)
     indices = result.within(
         _constraints(result.problem, at_most, at_least=False) + _constraints(result.problem, at_least, at_least=True)
     )
@@ -302,7 +306,13 @@ def _source(latency: str | None, device: str | None) -> str | None:
     """Where latency comes from; --device is the short form."""
     if latency is not None and device is not None:
         raise InvalidArgument("--device is short for --latency roofline:NAME; give one of the two")
-    return latency if device is None else f"roofline:{device}"
+    return _from_anywhere(latency) if device is None else _from_anywhere(f"roofline:{device}")
+
+
+def _from_anywhere(source: str | None) -> str | None:
+    """`source` with the path of a file made absolute, so that a run can be opened from any directory."""
+    kind, colon, path = (source or "").rpartition(":")
+    return f"{kind}{colon}{Path(path).resolve()}" if Path(path).is_file() else source
 
 
 def _constraints(problem: Problem, texts: Sequence[str], *, at_least: bool) -> list[Constraint]:
@@ -332,8 +342,11 @@ def _progress(json: bool) -> str:
 
 
 @contextlib.contextmanager
-def _graceful() -> Iterator[Callable[[], bool]]:
-    """Yields whether Ctrl-C was pressed; a second press interrupts at once."""
+def _graceful(directory: Path, json: bool) -> Iterator[Callable[[], bool]]:
+    """Yields whether Ctrl-C was pressed; a second press interrupts at once.
+
+    With `json`, what a user's code prints goes to stderr, so that stdout holds JSON and nothing else.
+    """
     pressed = False
 
     def handler(_number: int, _frame: Any) -> None:
@@ -344,9 +357,22 @@ def _graceful() -> Iterator[Callable[[], bool]]:
 
     before = signal.signal(signal.SIGINT, handler)
     try:
-        yield lambda: pressed
+        with _results_only(json):
+            yield lambda: pressed
+    except KeyboardInterrupt:
+        if (directory / "run.sqlite").exists():
+            print(f"stopped; what was evaluated is saved: {_resume_hint(directory)}", file=sys.stderr)
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _results_only(json: bool) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext()
+
+
+def _resume_hint(directory: Path | None) -> str:
+    return f"continue with `evonas resume {shlex.quote(str(directory))}`"
 
 
 def _introduce(task: Task, run: str, notes: Sequence[str] = ()) -> None:
@@ -363,8 +389,7 @@ def _finish(result: Result, json: bool) -> int:
         if json:
             _print_result(result, range(len(result.front_evaluations)), json)
         print(
-            f"stopped after {result.archive.spent} evaluations, all saved; "
-            f"continue with `evonas resume {result.directory}`",
+            f"stopped after {result.archive.spent} evaluations, all saved; {_resume_hint(result.directory)}",
             file=sys.stderr,
         )
         return INTERRUPTED
@@ -388,12 +413,18 @@ def _print_result(result: Result, indices: Sequence[int], json: bool) -> None:
     print(
         f"{archive.spent} evaluations{ending}; front of {len(archive.front)}, hypervolume {archive.hypervolume():.4f}"
     )
+    if failed:
+        texts = Counter(e.error for e in archive.evaluations if e.status == "failed")
+        text, count = texts.most_common(1)[0]
+        print(f"failed {count} time{'s' * (count != 1)}: {text}")
     header, rows = front_table(result, indices)
     if rows:
         print_table(header, rows, sys.stdout)
     if any("≈" in cell for row in rows for cell in row):
         print("≈ cannot be told apart from the point that is best on test: their 95 % intervals overlap")
-    if not rows:
+    if not archive.front:
+        print("the front is empty: no evaluation succeeded and met the constraints")
+    elif not rows:
         print("no point to show: nothing on the front meets the limits")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +66,12 @@ class Problem(ABC):
     default_objectives: tuple[str, ...]
     options: Mapping[str, Any]
     spec: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of genes and objectives: what must be the same when a run is continued."""
+        goals = [[goal.name, goal.unit, goal.maximise, goal.exact] for goal in self.objectives]
+        return hashlib.sha256(json.dumps([self.space.fingerprint, goals]).encode()).hexdigest()[:16]
 
     @property
     def chains(self) -> tuple[Chain, ...]:

@@ -46,6 +46,10 @@ class FunctionProblem(Problem):
     ) -> None:
         if not callable(function):
             raise InvalidArgument(f"`function` must be callable, got {type(function).__name__}")
+        if not isinstance(choices, Mapping):
+            raise InvalidArgument(f"`choices` must map argument names to lists, got {type(choices).__name__}")
+        if not isinstance(objectives, Mapping) and not all(isinstance(entry, Objective) for entry in objectives):
+            raise InvalidArgument("`objectives` must map names to 'min' or 'max', such as {'error': 'min'}")
         self.name = name or getattr(function, "__name__", "function").strip("<>")
         self.options = {}
         self.space = SearchSpace([_gene(key, values) for key, values in choices.items()])
@@ -91,7 +95,9 @@ class FunctionProblem(Problem):
             ) from error
 
 
-def _gene(name: str, values: Sequence[Any]) -> Gene:
+def _gene(name: str, values: Any) -> Gene:
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        values = values.tolist()
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise InvalidArgument(f"choices of `{name}` must be a list or tuple, got {type(values).__name__}")
     return Gene(name, tuple(values))

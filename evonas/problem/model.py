@@ -120,6 +120,16 @@ class ModelProblem(NetworkProblem):
         if seeds > 1:
             self.objectives = (*self.objectives[:2], *SPREAD, *self.objectives[2:])
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The digest of genes and objectives, and of the given weights where candidates start from them."""
+        digest = hashlib.sha256(super().fingerprint.encode())
+        if self.how != "scratch":
+            for name, value in sorted(self.original.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
     @property
     def frozen(self) -> tuple[Frozen, ...]:
         """Sides of layers that keep their channels, and why."""
