@@ -221,7 +221,7 @@ def _scores(problem: Problem, genome: IntArray) -> tuple[dict[str, float], str]:
         returned = problem.evaluate(genome[None])
     except EvaluationError:
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         text = " ".join(str(error).split())
         return {}, f"{type(error).__name__}: {text}".removesuffix(": ")
     try:

@@ -128,7 +128,7 @@ def resume(
     with Store.open(Path(directory), writing=True) as store:
         config = store.config
         task = _task(_problem(config, Path(directory), problem), config)
-        recorded = store.evaluations()
+        recorded = _recorded(store)
         if budget is not None:
             spent = sum(evaluation.status != "infeasible" for evaluation in recorded)
             if _at_least_one("budget", budget) < spent:
@@ -146,7 +146,7 @@ def load_result(directory: Path | str, problem: Problem | None = None) -> Result
     with Store.open(Path(directory)) as store:
         config = store.config
         archive = Archive(_task(_problem(config, Path(directory), problem), config))
-        for evaluation in store.evaluations():
+        for evaluation in _recorded(store):
             archive.add(evaluation)
         archive.task.problem.keep_in(Path(directory))
         return Result(
@@ -206,6 +206,14 @@ def _run(
         if figures and ended != "interrupted" and archive.front:
             result.plot(store.directory)
     return result
+
+
+def _recorded(store: Store) -> list[Evaluation]:
+    """The evaluations of a run, checked to be all there."""
+    found = store.evaluations()
+    if [evaluation.number for evaluation in found] != list(range(len(found))):
+        raise store.damaged("evaluations are missing")
+    return found
 
 
 def _replayed(evaluation: Evaluation, genome: np.ndarray) -> Evaluation:

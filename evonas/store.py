@@ -142,7 +142,7 @@ class Store:
         try:
             return {key: json.loads(value) for key, value in rows}
         except ValueError:
-            raise self._damaged("its configuration cannot be read") from None
+            raise self.damaged("its configuration cannot be read") from None
 
     def update_config(self, key: str, value: Any) -> None:
         """Change one entry of the configuration."""
@@ -172,17 +172,15 @@ class Store:
             'SELECT number, genome, "values", status, seconds, error FROM evaluation ORDER BY number'
         )
         try:
-            found = [
+            return [
                 Evaluation(number, tuple(json.loads(genome)), json.loads(values), status, seconds, error)
                 for number, genome, values, status, seconds, error in rows
             ]
         except (ValueError, TypeError):
-            raise self._damaged("an evaluation cannot be read") from None
-        if [evaluation.number for evaluation in found] != list(range(len(found))):
-            raise self._damaged("evaluations are missing")
-        return found
+            raise self.damaged("an evaluation cannot be read") from None
 
-    def _damaged(self, what: str) -> RunError:
+    def damaged(self, what: str) -> RunError:
+        """The error for a store that opens but does not hold what it should."""
         return RunError(f"{self.directory}/{DATABASE} is damaged: {what}; restore it from a copy, or start a new run")
 
     def set_tests(self, tests: Mapping[int, Mapping[str, Estimate]]) -> None:
