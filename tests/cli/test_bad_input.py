@@ -170,7 +170,7 @@ CASES = [
     (
         "table.json",
         "search digits --latency table:table.json",
-        ["does not cover `fc1` (linear, 1 positions) with 64 inputs", "evonas profile PROBLEM --out"],
+        ["does not cover `fc1` (linear, 1 positions) with 64 inputs", "evonas profile PROBLEM --out", "table.json`"],
     ),
     ("", "profile digits --out cpu.json --rounds 1", ["`rounds` must be at least 3, got 1"]),
     ("", "profile digits --out no/where/cpu.json", ["its folder does not exist", "--out"]),
