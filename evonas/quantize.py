@@ -102,19 +102,31 @@ class PostTraining:
             memo: an empty dictionary, handed to consecutive calls with these same `inputs`: what a plan shares with
                 the one before it, from the input on, is then not computed again. The result is the same bit for bit.
         """
-        layers = {layer.layer.name: layer for layer in self.concrete(plan).layers}
+        parts = self.parts(self.concrete(plan))
         with torch.no_grad():
-            output: Tensor = _Runner(self, layers, memo).run(inputs)
+            output: Tensor = _Runner(self, parts, memo).run(inputs)
         return output
+
+    def parts(self, plan: Plan) -> dict[torch.fx.Node, LayerPlan]:
+        """The nodes of `graph` that `plan`, which is concrete, changes, and what it says about each."""
+        chosen = {layer.layer.name: layer for layer in plan.layers}
+        nodes = self.graph.graph.nodes
+        return {n: chosen[str(n.target)] for n in nodes if n.op == "call_module" and n.target in chosen}
+
+    def run_node(self, node: torch.fx.Node, part: LayerPlan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What `node` of `graph` returns for the values `args` and `kwargs` of its arguments under its `part`."""
+        module = self.graph.get_submodule(str(node.target))
+        inputs = (_rounded(part.data_in, args[0]), *args[1:])
+        return torch.func.functional_call(module, self.parameters_of(part), inputs, dict(kwargs))
 
     def module(self, plan: Plan) -> torch.fx.GraphModule:
         """A stand-alone module with `plan` applied; its outputs are bit for bit those of `forward`."""
         result = copy.deepcopy(self.graph)
-        chosen = {layer.layer.name: layer for layer in self.concrete(plan).layers}
-        for node in list(result.graph.nodes):
-            if node.op != "call_module" or node.target not in chosen:
+        parts = self.parts(self.concrete(plan))
+        for original, node in zip(list(self.graph.graph.nodes), list(result.graph.nodes), strict=True):
+            if original not in parts:
                 continue
-            name, layer = str(node.target), chosen[str(node.target)]
+            name, layer = str(node.target), parts[original]
             rounding = f"{name.replace('.', '_')}_data_in"
             result.add_submodule(rounding, Quantizer(layer.data_in))
             with result.graph.inserting_before(node):
@@ -179,27 +191,27 @@ class _Recorder(torch.fx.Interpreter):
 class _Runner(torch.fx.Interpreter):
     """Runs the graph with the weights and data formats that a plan names."""
 
-    def __init__(self, quantized: PostTraining, layers: Mapping[str, LayerPlan], memo: Memo | None = None) -> None:
+    def __init__(
+        self, quantized: PostTraining, parts: Mapping[torch.fx.Node, LayerPlan], memo: Memo | None = None
+    ) -> None:
         super().__init__(quantized.graph)
         self._quantized = quantized
-        self._layers = layers
+        self._parts = parts
         self._memo = memo
 
     def run_node(self, n: torch.fx.Node) -> Any:
         if self._memo is None:
-            return super().run_node(n)
-        layer = self._layers.get(str(n.target)) if n.op == "call_module" else None
-        made_from = (layer, *(self._memo[source].version for source in n.all_input_nodes))
+            return self._value(n)
+        made_from = (self._parts.get(n), *(self._memo[source].version for source in n.all_input_nodes))
         kept = self._memo.get(n)
         if kept is None or kept.made_from != made_from:
-            value = super().run_node(n)  # a new version makes every node that reads this one new as well
+            value = self._value(n)  # a new version makes every node that reads this one new as well
             kept = self._memo[n] = _Kept(made_from, 0 if kept is None else kept.version + 1, value)
         return kept.value
 
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        layer = self._layers.get(str(target))
-        if layer is None:
-            return super().call_module(target, args, kwargs)
-        parameters = self._quantized.parameters_of(layer)
-        module = self.fetch_attr(str(target))
-        return torch.func.functional_call(module, parameters, (_rounded(layer.data_in, args[0]), *args[1:]), kwargs)
+    def _value(self, node: torch.fx.Node) -> Any:
+        part = self._parts.get(node)
+        if part is None:
+            return super().run_node(node)
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        return self._quantized.run_node(node, part, args, kwargs)
