@@ -88,6 +88,7 @@ class PostTraining:
         if model.training:
             raise InvalidArgument("`model` is in training mode; call `model.eval()` first")
         self.graph = torch.fx.symbolic_trace(model)
+        self._interpreter = torch.fx.Interpreter(self.graph)
         self._calibration = calibration
         self._seen: dict[str, Tensor] = {}
         self._formats: dict[tuple[str, Format], Format] = {}
@@ -107,17 +108,30 @@ class PostTraining:
             output: Tensor = _Runner(self, parts, memo).run(inputs)
         return output
 
-    def parts(self, plan: Plan) -> dict[torch.fx.Node, LayerPlan]:
-        """The nodes of `graph` that `plan`, which is concrete, changes, and what it says about each."""
-        chosen = {layer.layer.name: layer for layer in plan.layers}
-        nodes = self.graph.graph.nodes
-        return {n: chosen[str(n.target)] for n in nodes if n.op == "call_module" and n.target in chosen}
+    def layer_of(self, node: torch.fx.Node) -> str | None:
+        """The name of the layer that a node of `graph` runs; None where it can be no layer of a plan."""
+        return str(node.target) if node.op == "call_module" else None
 
-    def run_node(self, node: torch.fx.Node, part: LayerPlan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """What `node` of `graph` returns for the values `args` and `kwargs` of its arguments under its `part`."""
+    def parts(self, plan: Plan) -> dict[torch.fx.Node, LayerPlan]:
+        """The nodes of `graph` that `plan` changes, and what it says about each."""
+        chosen = {layer.layer.name: layer for layer in plan.layers}
+        return {n: chosen[name] for n in self.graph.graph.nodes if (name := self.layer_of(n)) in chosen}
+
+    def rounded_inputs(
+        self, node: torch.fx.Node, part: LayerPlan, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a layer's node with its inputs in the formats of `part`, which are concrete."""
+        del node
+        return (_rounded(part.data_in, args[0]), *args[1:]), dict(kwargs)
+
+    def run_layer(self, node: torch.fx.Node, part: LayerPlan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What a layer's node returns for arguments that are rounded already, all else in the formats of `part`."""
         module = self.graph.get_submodule(str(node.target))
-        inputs = (_rounded(part.data_in, args[0]), *args[1:])
-        return torch.func.functional_call(module, self.parameters_of(part), inputs, dict(kwargs))
+        return torch.func.functional_call(module, self.parameters_of(part), args, dict(kwargs))
+
+    def run_node(self, node: torch.fx.Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What a node that is no layer of the plan returns."""
+        return getattr(self._interpreter, node.op)(node.target, args, dict(kwargs))
 
     def module(self, plan: Plan) -> torch.fx.GraphModule:
         """A stand-alone module with `plan` applied; its outputs are bit for bit those of `forward`."""
@@ -139,14 +153,15 @@ class PostTraining:
 
     def concrete(self, plan: Plan) -> Plan:
         """`plan` with every format calibrated on the model's own tensors."""
-        return replace(plan, layers=tuple(self._concrete_layer(layer) for layer in plan.layers))
+        return replace(plan, layers=tuple(self.concrete_layer(layer) for layer in plan.layers))
 
     def parameters_of(self, layer: LayerPlan) -> dict[str, Tensor]:
         """The quantized `weight` and, where there is one, `bias` of a layer whose formats are concrete."""
         name, formats = layer.layer.name, layer.formats
         return {slot: self._quantized(f"{name}.{slot}", fmt) for slot, fmt in formats.items() if slot != "data_in"}
 
-    def _concrete_layer(self, layer: LayerPlan) -> LayerPlan:
+    def concrete_layer(self, layer: LayerPlan) -> LayerPlan:
+        """`layer` with every format calibrated."""
         name = layer.layer.name
         data_in = self._concrete(f"{name}.data_in", layer.data_in)
         weight = self._concrete(f"{name}.weight", layer.weight)
@@ -214,4 +229,5 @@ class _Runner(torch.fx.Interpreter):
         if part is None:
             return super().run_node(node)
         args, kwargs = self.fetch_args_kwargs_from_env(node)
-        return self._quantized.run_node(node, part, args, kwargs)
+        args, kwargs = self._quantized.rounded_inputs(node, part, args, kwargs)
+        return self._quantized.run_layer(node, part, args, kwargs)
