@@ -326,6 +326,10 @@ class PlanSpace:
                 raise InvalidArgument(f"gene `{gene.name}` drives `{target}` and must hold {kind}, got {choice!r}")
         self._driver[target] = position
 
+    def genes_of(self, layer: str) -> tuple[int, ...]:
+        """Positions of the genes that drive a format of `layer`, ascending."""
+        return tuple(sorted({self._driver[t] for s in SLOTS if (t := f"{layer}.{s}") in self._driver}))
+
     def format_of(self, slot: str, genome: IntArray) -> Format:
         """The format of `<layer>.<slot>` under one genome (n_genes,)."""
         formats = self._formats.get(slot, (Float32(),))

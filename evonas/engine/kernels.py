@@ -1,0 +1,159 @@
+"""How the nodes of a graph are run for all variants of a block: each kind of node is a kernel.
+
+A kernel plans a block once (`prepare`) and then runs it for every chunk of samples (`run`).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+from torch.fx.node import map_arg
+
+from evonas.engine.planning import Parts, Variants
+from evonas.engine.values import Listed, Stack, Value
+from evonas.plan import LayerPlan
+from evonas.quantize import PostTraining
+from evonas.space import IntArray
+
+__all__ = ["General", "Kernel", "Relu", "Sources", "Step", "mutates", "shareable"]
+
+Sources = Mapping[Node, IntArray]  # node -> which of its values each genome of a block has, shape (genomes,)
+
+
+class Step(Protocol):
+    """What a block needs of one node."""
+
+    @property
+    def ids(self) -> IntArray:
+        """The variants, ascending, shape (v,)."""
+
+    @property
+    def position(self) -> IntArray:
+        """Where each lies among the values, shape (v,)."""
+
+
+class Kernel(Protocol):
+    """How one node is run."""
+
+    def prepare(self, rows: slice, variants: Variants, sources: Sources) -> Any:
+        """The step of the genomes `rows`."""
+
+    def run(self, step: Any, values: Mapping[Node, Value]) -> Value:
+        """The node's values for a block and a chunk, from those of its inputs."""
+
+
+@dataclass(frozen=True)
+class _Ids:
+    ids: IntArray
+    position: IntArray
+
+
+class Relu:
+    """A ReLU of vectors that are stacked: it is put off until they are rounded."""
+
+    def __init__(self, node: Node) -> None:
+        self._source = node.all_input_nodes[0]
+
+    @staticmethod
+    def suits(node: Node, module: nn.Module | None) -> bool:
+        """Whether a node is a ReLU."""
+        if node.op == "call_module":
+            return type(module) is nn.ReLU
+        return node.target in (torch.relu, nn.functional.relu, "relu") and len(node.all_input_nodes) == 1
+
+    def prepare(self, rows: slice, variants: Variants, sources: Sources) -> _Ids:
+        ids, first = np.unique(variants.ids[rows], return_index=True)
+        return _Ids(ids, sources[self._source][first])
+
+    def run(self, step: _Ids, values: Mapping[Node, Value]) -> Value:
+        value = values[self._source]
+        if isinstance(value, Stack):
+            return Stack(value.data, relu=True)
+        return Listed([torch.relu(one) for one in value.values])
+
+
+@dataclass(frozen=True)
+class GeneralStep:
+    """The variants of a node one by one.
+
+    Args:
+        ids, position: as in `Step`.
+        plans: each variant's plan of the node's layer; None for other nodes.
+        data: number of each variant's rounded inputs, shape (v,).
+        sources: node -> which of its values each variant is made from.
+    """
+
+    ids: IntArray
+    position: IntArray
+    plans: Sequence[LayerPlan | None]
+    data: IntArray
+    sources: Mapping[Node, IntArray]
+
+
+class General:
+    """Any node: each variant by itself, as in the plain path; inputs are rounded once for each data format."""
+
+    def __init__(self, network: PostTraining, node: Node, parts: Parts | None) -> None:
+        self._network, self._node, self._parts = network, node, parts
+
+    def prepare(self, rows: slice, variants: Variants, sources: Sources) -> GeneralStep:
+        ids, first = np.unique(variants.ids[rows], return_index=True)
+        plans: Sequence[LayerPlan | None] = [None] * len(ids)
+        if self._parts is not None:
+            plans = [self._parts.plans[pick] for pick in self._parts.picks[rows][first]]
+        chosen = {node: source[first] for node, source in sources.items()}
+        return GeneralStep(ids, np.arange(len(ids)), plans, variants.data[rows][first], chosen)
+
+    def run(self, step: GeneralStep, values: Mapping[Node, Value]) -> Listed:
+        found: list[Any] = []
+        args, kwargs, last = (), {}, -1
+        for variant, plan in enumerate(step.plans):
+            if plan is None:
+                found.append(self._network.run_node(self._node, *self._arguments(step, values, variant)))
+                continue
+            if step.data[variant] != last:
+                args, kwargs = self._arguments(step, values, variant)
+                args, last = self._network.rounded_inputs(plan, args), step.data[variant]
+            found.append(self._network.run_layer(self._node, plan, args, kwargs))
+        return Listed(found)
+
+    def _arguments(self, step: GeneralStep, values: Mapping[Node, Value], variant: int) -> tuple[Any, Any]:
+        def fetch(node: Node) -> Any:
+            return values[node].one(int(step.sources[node][variant]))
+
+        args, kwargs = map_arg((self._node.args, self._node.kwargs), fetch)
+        if mutates(self._network.graph, self._node):
+            args = (args[0].clone(), *args[1:])  # other variants still need it
+        return args, kwargs
+
+
+_WRITERS = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem)
+
+
+def mutates(graph: GraphModule, node: Node) -> bool:
+    """Whether a node writes into its first argument."""
+    if node.op == "call_module":
+        return bool(getattr(graph.get_submodule(str(node.target)), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place = node.op != "get_attr" and name.endswith("_") and not name.endswith("__")
+    return in_place or bool(node.kwargs.get("inplace")) or node.target in _WRITERS
+
+
+def shareable(graph: GraphModule) -> bool:
+    """Whether the values of a graph can be shared: nothing is written to that anything else reads.
+
+    A node may write into the fresh result of a module that nobody else reads (`nn.ReLU(inplace=True)` after a layer).
+    """
+    for node in graph.graph.nodes:
+        if mutates(graph, node):
+            target = node.args[0] if node.args else None
+            if not (isinstance(target, Node) and target.op == "call_module" and len(target.users) == 1):
+                return False
+    return True

@@ -1,0 +1,61 @@
+"""The distinct values of one node while a block of genomes is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["Listed", "Stack", "Value", "stacked"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Values of vectors, features first: shape (variants, channels, samples).
+
+    Args:
+        data: the values.
+        relu: whether a ReLU is still to be taken of them; the next rounding does it for nothing.
+    """
+
+    data: Tensor
+    relu: bool = False
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def one(self, variant: int) -> Tensor:
+        """What the node returns for one variant, shape (samples, channels)."""
+        found = self.data[variant].t().contiguous()  # the plain path's layout, on which last bits may depend
+        return found.clamp(min=0) if self.relu else found
+
+    def exact(self) -> Tensor:
+        """The values with their ReLU."""
+        return self.data.clamp(min=0) if self.relu else self.data
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Values of any kind, one for each variant."""
+
+    values: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def one(self, variant: int) -> Any:
+        """What the node returns for one variant."""
+        return self.values[variant]
+
+
+Value = Stack | Listed
+
+
+def stacked(value: Value) -> Stack:
+    """Values of vectors, each (samples, channels), as a stack."""
+    if isinstance(value, Stack):
+        return value
+    return Stack(torch.stack([one.t() for one in value.values]))
