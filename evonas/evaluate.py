@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -15,11 +15,13 @@ from evonas.objective import Constraint, Objective, minimised
 from evonas.problem.base import Problem
 from evonas.space import BoolArray, FloatArray, IntArray, SearchSpace, extremes
 
-__all__ = ["Evaluation", "Status", "Task", "evaluate"]
+__all__ = ["Evaluation", "Evaluator", "Status", "Task", "evaluate"]
 
 Status = Literal["ok", "failed", "infeasible"]
 
 _ENUMERABLE = 5_000_000  # spaces up to here are enumerated to prove that a constraint cannot be met
+_SECONDS = 1.0  # that a batch of genomes should take, so that progress is seen and a kill loses little
+_MOST = 4096  # genomes of a batch
 _PROBE = 4096  # random genomes that show whether an objective varies and whether constraints can be met
 
 
@@ -33,7 +35,7 @@ class Evaluation:
         values: objective name to value, in users' directions; only the exact ones unless status is ok.
         status: `ok`, `failed` (raised, or a score was not finite), or `infeasible` (over an exact constraint, so
             that it was not evaluated).
-        seconds: that the evaluation took.
+        seconds: that the evaluation took; of genomes evaluated together, an equal share.
         error: what went wrong, when failed.
     """
 
@@ -196,23 +198,65 @@ def evaluate(task: Task, genomes: IntArray, first: int) -> list[Evaluation]:
     exact = task.problem.exact_values(genomes)
     names = [objective.name for objective in task.problem.exact]
     feasible = task.feasible(genomes)
-    found = []
+    found: list[Evaluation] = []
     for i, genome in enumerate(genomes):
         values = dict(zip(names, exact[i].tolist(), strict=True))
-        number, key = first + i, tuple(int(gene) for gene in genome)
-        if not feasible[i]:
-            found.append(Evaluation(number, key, values, "infeasible"))
-            continue
         unknown = [o.name for o in task.objectives if o.exact and not math.isfinite(values[o.name])]
-        if unknown:
-            found.append(Evaluation(number, key, values, "failed", 0.0, f"{unknown[0]} is {values[unknown[0]]}"))
-            continue
-        start = time.perf_counter()
-        scores, error = _scores(task.problem, genome)
-        seconds = time.perf_counter() - start
-        status: Status = "failed" if error else "ok"
-        found.append(Evaluation(number, key, values | scores, status, seconds, error))
+        status: Status = "infeasible" if not feasible[i] else "failed" if unknown else "ok"
+        error = f"{unknown[0]} is {values[unknown[0]]}" if status == "failed" else ""
+        found.append(Evaluation(first + i, tuple(int(gene) for gene in genome), values, status, 0.0, error))
+    rows = [i for i, evaluation in enumerate(found) if evaluation.status == "ok"]
+    for i, (scores, error, seconds) in zip(rows, _measured(task.problem, genomes[rows]), strict=True):
+        status = "failed" if error else "ok"
+        found[i] = replace(found[i], values={**found[i].values, **scores}, status=status, seconds=seconds, error=error)
     return found
+
+
+class Evaluator:
+    """Evaluates genomes in batches that take about a second, where the problem evaluates many together."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._size = 1
+
+    def __call__(self, genomes: IntArray, first: int) -> Iterator[Evaluation]:
+        """The evaluations of genomes (n, n_genes), numbered from `first`, as `evaluate` makes them."""
+        done = 0
+        while done < len(genomes):
+            start = time.perf_counter()
+            found = evaluate(self._task, genomes[done : done + self._size], first + done)
+            seconds = (time.perf_counter() - start) / len(found)
+            done += len(found)
+            if self._task.problem.together:
+                self._size = int(min(max(_SECONDS / seconds, 1), 2 * self._size + 14, _MOST))
+            yield from found
+
+
+_Measured = tuple[dict[str, float], str, float]  # scores, what went wrong, seconds
+
+
+def _measured(problem: Problem, genomes: IntArray) -> list[_Measured]:
+    """What is measured of genomes (n, n_genes): together where the problem can, and none of them fails."""
+    if problem.together and len(genomes) > 1:
+        start = time.perf_counter()
+        try:
+            scores = _checked(problem, problem.evaluate(genomes), len(genomes))
+        except Exception:  # each by itself says which one it is
+            return [_alone(problem, genome) for genome in genomes]
+        seconds = (time.perf_counter() - start) / len(genomes)
+        return [({}, broken, seconds) if (broken := _broken(found)) else (found, "", seconds) for found in scores]
+    return [_alone(problem, genome) for genome in genomes]
+
+
+def _alone(problem: Problem, genome: IntArray) -> _Measured:
+    start = time.perf_counter()
+    scores, error = _scores(problem, genome)
+    return scores, error, time.perf_counter() - start
+
+
+def _broken(scores: Mapping[str, float]) -> str:
+    """The first score that is not finite, as a sentence; empty if all are."""
+    return next((f"{name} is {value}" for name, value in scores.items() if not math.isfinite(value)), "")
 
 
 def _scores(problem: Problem, genome: IntArray) -> tuple[dict[str, float], str]:
@@ -225,35 +269,32 @@ def _scores(problem: Problem, genome: IntArray) -> tuple[dict[str, float], str]:
         text = " ".join(str(error).split())
         return {}, f"{type(error).__name__}: {text}".removesuffix(": ")
     try:
-        scores = _checked(problem, returned)
+        (scores,) = _checked(problem, returned, 1)
     except EvaluationError as error:
         choices = ", ".join(f"{name}={label}" for name, label in problem.space.labels(genome).items())
         raise EvaluationError(f"{error} (it was given {choices})") from None
-    broken = [name for name, value in scores.items() if not math.isfinite(value)]
-    if broken:
-        return {}, f"{broken[0]} is {scores[broken[0]]}"
-    return scores, ""
+    broken = _broken(scores)
+    return ({}, broken) if broken else (scores, "")
 
 
-def _checked(problem: Problem, returned: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The one mapping that `evaluate` returned, with exactly the measured names."""
-    names = [objective.name for objective in problem.measured]
+def _checked(problem: Problem, returned: Sequence[Mapping[str, float]], n: int) -> list[dict[str, float]]:
+    """The `n` mappings that `evaluate` returned, with exactly the measured names."""
     try:
         count = len(returned)
     except TypeError:
         count = -1
-    if count != 1 or isinstance(returned, Mapping):
-        got = (
-            "a mapping"
-            if isinstance(returned, Mapping)
-            else f"{count} results"
-            if count >= 0
-            else type(returned).__name__
-        )
+    if count != n or isinstance(returned, Mapping):
+        got = "a mapping" if isinstance(returned, Mapping) else f"{count} results"
+        got = got if count >= 0 else type(returned).__name__
         raise EvaluationError(
-            f"problem `{problem.name}`: evaluate returned {got} for 1 genome; expected a list of 1 mapping"
+            f"problem `{problem.name}`: evaluate returned {got} for {n} genome{'s' * (n > 1)}; "
+            f"expected a list of {n} mapping{'s' * (n > 1)}"
         )
-    scores = returned[0]
+    return [_checked_scores(problem, scores) for scores in returned]
+
+
+def _checked_scores(problem: Problem, scores: Mapping[str, float]) -> dict[str, float]:
+    names = [objective.name for objective in problem.measured]
     if not isinstance(scores, Mapping) or set(scores) != set(names):
         got = ", ".join(map(str, scores)) if isinstance(scores, Mapping) else type(scores).__name__
         raise EvaluationError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import itertools
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 
 import evonas
 from evonas.errors import EvonasError, InvalidArgument, RunError
-from evonas.evaluate import Evaluation, Task, evaluate
+from evonas.evaluate import Evaluation, Evaluator, Task
 from evonas.objective import Constraint
 from evonas.pareto import Archive
 from evonas.problem.base import Problem
@@ -175,16 +176,15 @@ def _run(
     charge = math.ceil(sampler.charge)
     budget = max(1, config["budget"] - charge)
     replay, ended = list(recorded), "budget"
+    evaluated = Evaluator(task)
     with Progress(budget, progress) as shown:
         while ended == "budget" and archive.spent < budget:
             genomes = sampler.ask(min(_ASKED, budget - archive.spent))
             if len(genomes) == 0:
                 ended = "exhausted"
-            for genome in genomes:
-                if len(archive) < len(replay):
-                    evaluation = _replayed(replay[len(archive)], genome)
-                else:
-                    (evaluation,) = evaluate(task, genome[None], len(archive))
+            old = [_replayed(*pair) for pair in zip(replay[len(archive) :], genomes, strict=False)]
+            for evaluation in itertools.chain(old, evaluated(genomes[len(old) :], len(archive) + len(old))):
+                if evaluation.number >= len(replay):
                     store.append([evaluation])
                 archive.add(evaluation)
                 sampler.tell([evaluation])

@@ -328,7 +328,8 @@ class PlanSpace:
 
     def genes_of(self, layer: str) -> tuple[int, ...]:
         """Positions of the genes that drive a format of `layer`, ascending."""
-        return tuple(sorted({self._driver[t] for s in SLOTS if (t := f"{layer}.{s}") in self._driver}))
+        drivers = {gene for target, gene in self._driver.items() if target.rpartition(".")[0] == layer}
+        return tuple(sorted(drivers))
 
     def format_of(self, slot: str, genome: IntArray) -> Format:
         """The format of `<layer>.<slot>` under one genome (n_genes,)."""

@@ -84,9 +84,7 @@ class Engine:
                 found = Listed([self._network.forward(plan, inputs[samples])])
                 yield Outputs(np.array([row]), np.zeros(1, dtype=np.int64), found, samples)
 
-    def _shared(
-        self, genomes: IntArray, inputs: Tensor, shapes: _Shapes, chunks: Sequence[slice]
-    ) -> Iterator[Outputs]:
+    def _shared(self, genomes: IntArray, inputs: Tensor, shapes: _Shapes, chunks: Sequence[slice]) -> Iterator[Outputs]:
         layers = parts_of(self._network, self._space, genomes)
         named = {node: layers[name] for node in self._nodes if (name := self._network.layer_of(node)) in layers}
         unsorted = variants_of(self._nodes, named, len(genomes))

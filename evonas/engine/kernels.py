@@ -113,14 +113,17 @@ class General:
 
     def run(self, step: GeneralStep, values: Mapping[Node, Value]) -> Listed:
         found: list[Any] = []
-        args, kwargs, last = (), {}, -1
+        args: tuple[Any, ...] = ()
+        kwargs: dict[str, Any] = {}
+        last = -1
         for variant, plan in enumerate(step.plans):
             if plan is None:
                 found.append(self._network.run_node(self._node, *self._arguments(step, values, variant)))
                 continue
             if step.data[variant] != last:
                 args, kwargs = self._arguments(step, values, variant)
-                args, last = self._network.rounded_inputs(plan, args), step.data[variant]
+                args, kwargs = self._network.rounded_inputs(self._node, plan, args, kwargs)
+                last = step.data[variant]
             found.append(self._network.run_layer(self._node, plan, args, kwargs))
         return Listed(found)
 
@@ -128,7 +131,8 @@ class General:
         def fetch(node: Node) -> Any:
             return values[node].one(int(step.sources[node][variant]))
 
-        args, kwargs = map_arg((self._node.args, self._node.kwargs), fetch)
+        arguments: Any = map_arg((self._node.args, self._node.kwargs), fetch)
+        args, kwargs = arguments
         if mutates(self._network.graph, self._node):
             args = (args[0].clone(), *args[1:])  # other variants still need it
         return args, kwargs

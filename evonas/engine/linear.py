@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ __all__ = ["Linear", "exact_sums"]
 
 _EXACT = 2.0**24  # below it float32 holds every integer
 _SMALL = 2**16  # weights up to which a batched product beats a loop
-_LEAST_EXPONENT = -100  # of a step, so that nothing becomes subnormal
+_LEAST_STEP = 2.0**-100  # so that nothing becomes subnormal
 
 
 def exact_sums(plan: LayerPlan, weight: Tensor, bias: Tensor | None) -> bool:
@@ -39,17 +40,18 @@ def exact_sums(plan: LayerPlan, weight: Tensor, bias: Tensor | None) -> bool:
         weight: its quantized weight, shape (outputs, inputs).
         bias: its quantized bias, shape (outputs,).
     """
-    fracs = [fmt.frac for fmt in plan.formats.values() if isinstance(fmt, Fixed) and fmt.frac is not None]
-    if len(fracs) < len(plan.formats):
+    data, weights, biases = (plan.formats.get(slot) for slot in ("data_in", "weight", "bias"))
+    if not isinstance(data, Fixed) or not isinstance(weights, Fixed) or "data_out" in plan.formats:
         return False
-    data, others = plan.data_in, fracs[1:]
     scale, low, _ = _grid(data)
     largest = -low / scale * weight.double().abs().sum(1)
-    step = -(fracs[0] + others[0])
+    step = 1 / (scale * _grid(weights)[0])
     if bias is not None:
-        step = min(step, -others[1])
+        if not isinstance(biases, Fixed):
+            return False
+        step = min(step, 1 / _grid(biases)[0])
         largest = largest + bias.double().abs()
-    return step >= _LEAST_EXPONENT and bool(largest.max() < _EXACT * 2.0**step)
+    return step >= _LEAST_STEP and bool(largest.max() < _EXACT * step)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class _Rounding:
     """The distinct inputs of a block in their data formats.
 
     Args:
-        source: which of the values that arrive each is made of, shape (u,); None where they are the first ones in order.
+        source: which of the values that arrive each is made of, shape (u,); None where they are the first u in order.
         count: u.
         scale, low, high: of each format, shape (u, 1, 1), or numbers where all have the same.
     """
@@ -65,8 +67,8 @@ class _Rounding:
     source: Tensor | None
     count: int
     scale: Tensor | float
-    low: Tensor | float
-    high: Tensor | float
+    low: Any
+    high: Any
 
     def __call__(self, value: Stack) -> Tensor:
         """Integers, shape (u, channels, samples): a value times its scale, rounded half to even, clipped."""
@@ -77,7 +79,7 @@ class _Rounding:
             found = data.index_select(0, self.source)
             found.mul_(self.scale)
         found.round_()
-        if isinstance(self.high, float):
+        if not isinstance(self.low, Tensor) or not isinstance(self.high, Tensor):
             return found.clamp_(0.0 if value.relu else self.low, self.high)
         torch.minimum(found, self.high, out=found)  # `clamp_` with tensors is many times slower
         return found.clamp_(min=0.0) if value.relu else torch.maximum(found, self.low, out=found)
@@ -124,7 +126,7 @@ class Linear:
         self._source = node.all_input_nodes[0]
 
     @staticmethod
-    def suits(module: nn.Module, rank: int) -> bool:
+    def suits(module: nn.Module | None, rank: int) -> bool:
         """Whether a module that receives tensors of `rank` dimensions is one of these."""
         return type(module) is nn.Linear and rank == 2 and module.weight.numel() <= _SMALL
 
@@ -164,8 +166,8 @@ class Linear:
             bias = self._bank.bias[product.parts].view(len(group), -1, 1)
             torch.baddbmm(bias, weight, group, out=found[product.outputs].view(len(group), -1, samples))
         for position, source, plan in step.alone:
-            rounded_args = self._network.rounded_inputs(plan, (arrived.one(source),))
-            found[position] = self._network.run_layer(self._node, plan, rounded_args, {}).t()
+            args, kwargs = self._network.rounded_inputs(self._node, plan, (arrived.one(source),), {})
+            found[position] = self._network.run_layer(self._node, plan, args, kwargs).t()
         return Stack(found)
 
 
@@ -213,7 +215,8 @@ class _Bank:
 
 def _grid(fmt: Format) -> tuple[float, float, float]:
     """Scale, lowest and highest integer of a concrete fixed-point format."""
-    assert isinstance(fmt, Fixed) and fmt.frac is not None
+    assert isinstance(fmt, Fixed)
+    assert fmt.frac is not None
     return 2.0**fmt.frac, float(fmt.lowest), float(fmt.highest)
 
 

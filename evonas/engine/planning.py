@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch.fx import Node
 
+from evonas.formats import Format
 from evonas.plan import LayerPlan, PlanSpace
 from evonas.quantize import PostTraining
 from evonas.space import IntArray
@@ -65,9 +66,14 @@ def parts_of(network: PostTraining, space: PlanSpace, genomes: IntArray) -> dict
         first = np.unique(picks, return_index=True)[1]
         plans = tuple(network.concrete_layer(space.plan(genomes[row]).layers[position]) for row in first)
         kinds: dict[object, int] = {}
-        data = np.array([kinds.setdefault(plan.data_in, len(kinds)) for plan in plans], dtype=np.int64)
+        data = np.array([kinds.setdefault(_reads(plan), len(kinds)) for plan in plans], dtype=np.int64)
         found[layer.name] = Parts(plans, picks, data)
     return found
+
+
+def _reads(plan: LayerPlan) -> tuple[Format, ...]:
+    """The formats of what a layer receives."""
+    return tuple(fmt for slot, fmt in plan.formats.items() if slot.startswith("data_in"))
 
 
 def variants_of(nodes: Sequence[Node], parts: Mapping[Node, Parts], n: int) -> dict[Node, Variants]:

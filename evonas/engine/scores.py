@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from evonas.engine.engine import Engine
-from evonas.engine.values import Value, stacked
+from evonas.engine.values import stacked
 from evonas.space import FloatArray, IntArray
 
 __all__ = ["Labelled", "Scores", "scores"]

@@ -57,6 +57,7 @@ class Problem(ABC):
         objectives: all that the problem can compute, exact and measured.
         default_objectives: names of those searched unless others are asked for.
         options: the keyword arguments that rebuild this problem, as JSON can hold them.
+        together: whether `evaluate` is faster for many genomes than for each alone.
         spec: what `evonas.problems.load` makes this problem from; None for one made in Python.
     """
 
@@ -65,6 +66,7 @@ class Problem(ABC):
     objectives: tuple[Objective, ...]
     default_objectives: tuple[str, ...]
     options: Mapping[str, Any]
+    together: bool = False
     spec: str | None = None
 
     @property

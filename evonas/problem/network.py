@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from evonas import costs
 from evonas.chains import Chain
+from evonas.engine import MEMORY, Engine, Labelled, scores
 from evonas.formats import Format
 from evonas.objective import Objective
 from evonas.plan import Plans, PlanSpace
@@ -50,9 +51,14 @@ class NetworkProblem(Problem):
     Args:
         plan_space: genes and the network they drive.
         latency: where latency comes from: `roofline:<device>`, `table:<file>`, `measured`, or a device's name.
+
+    Attributes:
+        memory: bytes of activations that are held while genomes are evaluated together, whatever their number.
     """
 
     classes: int
+    together = True
+    memory = MEMORY
 
     def __init__(self, plan_space: PlanSpace, *, latency: str) -> None:
         self.plan_space = plan_space
@@ -131,21 +137,33 @@ class NetworkProblem(Problem):
         return self._networks[key]
 
     def evaluate(self, genomes: IntArray) -> list[dict[str, float]]:
-        """Accuracy and loss on the validation split, for genomes (n, n_genes).
+        """Accuracy and loss on the validation split, for genomes (n, n_genes); as torchmetrics defines the first.
 
-        They are walked network by network, in lexicographic order, so that what neighbours share from the input on is
-        computed once. Only one network's activations are held at a time.
+        Those of one network go through its graph together, so that what they share is computed once.
+
+        Raises:
+            FloatingPointError: an output is not finite.
         """
-        scores: list[dict[str, float]] = [{}] * len(genomes)
-        keys = [(self.plan_space.plan(genome).channels, tuple(genome.tolist())) for genome in genomes]
-        current, memo = None, Memo()
+        found = [dict[str, float]() for _ in genomes]
         with single_thread():
-            for row in sorted(range(len(genomes)), key=lambda row: keys[row]):
-                if keys[row][0] != current:
-                    current, memo = keys[row][0], Memo()
-                logits = self.logits(genomes[row], self.validation.inputs, memo)
-                scores[row] = self._scores(logits) | self._timing(genomes[row])
-        return scores
+            for rows in self._networks_of(genomes):
+                engine = Engine(self.network(genomes[rows[0]]), self.plan_space, memory=self.memory)
+                scored = scores(engine, genomes[rows], self._labelled)
+                if not scored.finite.all():
+                    raise FloatingPointError("the network's output is not finite")
+                for row, accuracy, loss in zip(rows, scored.accuracy.tolist(), scored.loss.tolist(), strict=True):
+                    found[row] = {"accuracy": accuracy, "loss": loss} | self._timing(genomes[row])
+        return found
+
+    def _networks_of(self, genomes: IntArray) -> list[IntArray]:
+        """The rows of genomes (n, n_genes) that have the same network, one array a network."""
+        counts = np.array([*self.plan_space.channels(genomes).values()], dtype=np.int64).reshape(-1, len(genomes))
+        which = np.unique(counts, axis=1, return_inverse=True)[1].reshape(-1)
+        return [np.flatnonzero(which == network) for network in range(int(which.max(initial=-1)) + 1)]
+
+    @cached_property
+    def _labelled(self) -> Labelled:
+        return Labelled(self.validation.inputs, self.validation.targets)
 
     def _timing(self, genome: IntArray) -> dict[str, float]:
         """Measured latency and its quartiles in µs a sample; nothing where latency is modelled.
@@ -163,13 +181,6 @@ class NetworkProblem(Problem):
         timing = interleaved(calls, rounds=_ROUNDS, rng=np.random.default_rng(0))[0]
         names = {"latency_q1": timing.q1, "latency": timing.median, "latency_q3": timing.q3}
         return {name: 1e6 * seconds / batch for name, seconds in names.items()}
-
-    def _scores(self, logits: Tensor) -> dict[str, float]:
-        from torchmetrics.functional.classification import multiclass_accuracy
-
-        targets = self.validation.targets
-        accuracy = multiclass_accuracy(logits, targets, num_classes=self.classes, average="micro", validate_args=False)
-        return {"accuracy": float(accuracy), "loss": float(nn.functional.cross_entropy(logits, targets))}
 
     def logits(self, genome: IntArray, inputs: Tensor, memo: Memo | None = None) -> Tensor:
         """What the network of `genome` (n_genes,) returns for `inputs` (n, ...): logits (n, classes).
