@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from evonas.chains import Chain, Extent
+from evonas.chains import Extent
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.formats import Float32, Format
+from evonas.network import SLOTS, Held, Layer, Network
 from evonas.placement import placed, require_fit
 from evonas.space import Gene, IntArray, SearchSpace
 
@@ -24,110 +25,41 @@ __all__ = ["SLOTS", "Choice", "Held", "Layer", "LayerPlan", "Network", "Plan", "
 
 T = TypeVar("T")
 
-SLOTS = ("data_in", "weight", "bias")  # the tensors of a layer that have a format
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer as the costs see it, for one sample.
-
-    Args:
-        name: path of the module in the network; unique.
-        kind: `linear` or `conv`; `matmul`, a product of two activations; `batchnorm`; `relu`; or `parameter`, a
-            tensor of `outputs * fan_in * taps` elements that no other layer counts.
-        inputs: channels in.
-        outputs: channels out.
-        fan_in: channels that each output reads; `inputs`, unless the layer is grouped.
-        taps: kernel positions (9 for 3 x 3).
-        positions: output positions per channel (1 for a linear layer on vectors).
-        input_positions: input positions per channel.
-        uses: how often each weight is multiplied; `positions`, unless the convolution is transposed.
-        repeats: times that positions and uses count when they follow chains (a layer along tokens runs once a channel).
-        bias: whether there is one; of a batch norm, whether it has a scale and a shift.
-        tied: True when the weight is that of an earlier layer, so that it is stored only once.
-        module: False when a function takes the weight as its argument: such a layer stays in float32.
-        transposed: True for a transposed convolution, whose weight has its inputs along the first axis.
-    """
-
-    name: str
-    kind: str
-    inputs: Extent
-    outputs: Extent
-    fan_in: Extent | None = None
-    taps: int = 1
-    positions: int = 1
-    input_positions: int = 1
-    uses: int | None = None
-    repeats: Extent | None = None
-    bias: bool = True
-    tied: bool = False
-    module: bool = True
-    transposed: bool = False
-
-    @property
-    def quantizable(self) -> bool:
-        """True for layers with weights and a matrix product, which have a format for data, weight and bias."""
-        return self.kind in ("linear", "conv")
-
-
-@dataclass(frozen=True)
-class Held:
-    """An activation of one sample while it is held in memory.
-
-    Args:
-        name: unique in the network.
-        channels: how many it has.
-        positions: elements of each.
-        readers: positions in `Network.quantizable` of the layers that it flows into; they decide its format.
-    """
-
-    name: str
-    channels: Extent
-    positions: int
-    readers: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class Network:
-    """Layers in the order in which they run, and the chains that their channel counts follow.
-
-    Args:
-        layers: as they run.
-        chains: the channel counts that can change.
-        alive: the activations held while each quantizable layer runs, one tuple a call; empty for a plain sequence.
-    """
-
-    layers: tuple[Layer, ...]
-    chains: tuple[Chain, ...] = ()
-    alive: tuple[tuple[Held, ...], ...] = ()
-
-    @cached_property
-    def quantizable(self) -> tuple[Layer, ...]:
-        """The layers that have formats."""
-        return tuple(layer for layer in self.layers if layer.quantizable)
+_FLOAT = Float32()
 
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What one quantizable layer becomes."""
+    """What one quantizable layer becomes: the format of each of its tensors, float32 where it has no such tensor."""
 
     layer: Layer
     inputs: int
     outputs: int
-    data_in: Format
-    weight: Format
-    bias: Format
+    data_in: Format = _FLOAT
+    weight: Format = _FLOAT
+    bias: Format = _FLOAT
+    data_in2: Format = _FLOAT
+    data_out: Format = _FLOAT
 
     @property
     def formats(self) -> dict[str, Format]:
         """Slot to format, for the tensors that the layer has."""
-        found = {"data_in": self.data_in, "weight": self.weight}
-        return found | {"bias": self.bias} if self.layer.bias else found
+        slots = [slot for slot in self.layer.slots if slot != "bias" or self.layer.bias]
+        return {slot: getattr(self, slot) for slot in slots}
+
+    @property
+    def reads(self) -> tuple[Format, ...]:
+        """The formats of the activations that the layer reads."""
+        return tuple(getattr(self, slot) for slot in self.layer.slots if slot in ("data_in", "data_in2"))
 
     @property
     def short(self) -> str:
-        """`fc1 w4 a8`: weight and data format without their family name when it is fixed point."""
-        return f"{self.layer.name} w{_short(self.weight)} a{_short(self.data_in)}"
+        """`fc1 w4 a8`: formats of weight and data, and of the output (`o8`) where it has one."""
+        letters = {"weight": "w", "data_in": "a", "data_in2": "a", "data_out": "o"}
+        found = [
+            f"{letter}{_short(getattr(self, slot))}" for slot, letter in letters.items() if slot in self.layer.slots
+        ]
+        return " ".join([self.layer.name, *found])
 
 
 @dataclass(frozen=True)
@@ -183,8 +115,11 @@ class Plans:
 
     @cached_property
     def widths(self) -> dict[str, IntArray]:
-        """Per slot, bits of an element in each quantizable layer, shape (n, n_quantizable)."""
-        return {slot: self.numbers(slot, lambda fmt: fmt.width) for slot in SLOTS}
+        """Per slot that there is, bits of an element in each quantizable layer, shape (n, n_quantizable).
+
+        32 where a layer has no such slot.
+        """
+        return {slot: self.numbers(slot, lambda fmt: fmt.width) for slot in self.network.slots}
 
     @cached_property
     def _memo(self) -> dict[str, Any]:
@@ -217,7 +152,7 @@ class Plans:
         return self._columns([layer.inputs for layer in layers])
 
     def weights(self, layers: Sequence[Layer]) -> IntArray:
-        """Elements of each weight tensor, shape (n, len(layers))."""
+        """Elements of each weight tensor, shape (n, len(layers)); a product of activations counts one as its weight."""
         fan_in = self._columns([layer.fan_in or layer.inputs for layer in layers])
         taps = np.array([layer.taps for layer in layers], dtype=np.int64)
         return self.outputs(layers) * fan_in * taps
@@ -227,8 +162,9 @@ class Plans:
         return self._columns([layer.repeats or Extent(1) for layer in layers])
 
     def stored(self, layers: Sequence[Layer]) -> IntArray:
-        """Elements of each weight tensor that are stored, 0 where an earlier layer holds it, shape (n, len(layers))."""
-        return self.weights(layers) * np.array([not layer.tied for layer in layers], dtype=np.int64)
+        """Elements of each weight tensor that are stored, shape (n, len(layers)); 0 where another layer holds it."""
+        holds = [layer.stores and not layer.tied for layer in layers]
+        return self.weights(layers) * np.array(holds, dtype=np.int64)
 
     def _columns(self, extents: Sequence[Extent]) -> IntArray:
         if not extents:
@@ -262,7 +198,10 @@ class PlanSpace:
         self.space = SearchSpace(genes)
         self._chains = {chain.name: chain for chain in network.chains}
         layers = [layer for layer in network.quantizable if layer.module]
-        self._slots = {f"{layer.name}.{slot}": (layer, slot) for layer in layers for slot in SLOTS}
+        # A weight that an earlier layer holds has that one's format.
+        own = [(layer, slot) for layer in layers for slot in layer.slots if slot != "weight" or not layer.tied]
+        self._slots = {f"{layer.name}.{slot}": (layer, slot) for layer, slot in own}
+        self._holder = {f"{layer.name}.weight": f"{layer.tied}.weight" for layer in layers if layer.tied}
         self._defaults = dict(defaults or {})
         self._driver: dict[str, int] = {}
         for name in targets or {}:
@@ -333,6 +272,7 @@ class PlanSpace:
 
     def format_of(self, slot: str, genome: IntArray) -> Format:
         """The format of `<layer>.<slot>` under one genome (n_genes,)."""
+        slot = self._holder.get(slot, slot)
         formats = self._formats.get(slot, (Float32(),))
         return formats[int(genome[self._driver[slot]])] if slot in self._driver else formats[0]
 
@@ -344,7 +284,7 @@ class PlanSpace:
                 layer,
                 int(layer.inputs.count(channels)),
                 int(layer.outputs.count(channels)),
-                *(self.format_of(f"{layer.name}.{slot}", genome) for slot in SLOTS),
+                **{slot: self.format_of(f"{layer.name}.{slot}", genome) for slot in layer.slots},
             )
             for layer in self.network.quantizable
         )
@@ -370,11 +310,12 @@ class PlanSpace:
         """Decode many genomes, shape (n, n_genes), into arrays."""
         formats = {
             slot: tuple(self._choice(f"{layer.name}.{slot}", genomes) for layer in self.network.quantizable)
-            for slot in SLOTS
+            for slot in self.network.slots
         }
         return Plans(self.network, self.channels(genomes), formats, len(genomes))
 
     def _choice(self, slot: str, genomes: IntArray) -> Choice:
+        slot = self._holder.get(slot, slot)
         formats = self._formats.get(slot, (Float32(),))
         return Choice(formats, genomes[:, self._driver[slot]]) if slot in self._driver else Choice(formats)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from evonas.chains import Chain, Extent
 from evonas.formats import Fixed, Format
-from evonas.plan import SLOTS, Layer, Network, PlanSpace
+from evonas.plan import Layer, Network, PlanSpace
 from evonas.space import Gene
 
 
@@ -42,7 +42,7 @@ def random_plan_space(rng: np.random.Generator, max_layers: int = 14) -> PlanSpa
     network = Network(tuple(layers), chains)
     genes, defaults = [Gene("head.weight", formats(rng))], {}
     for layer in network.quantizable:
-        for slot in SLOTS:
+        for slot in layer.slots:
             name, dice = f"{layer.name}.{slot}", rng.random()
             if dice < 0.5 and name != "head.weight":
                 genes.append(Gene(name, formats(rng)))

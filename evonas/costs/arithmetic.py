@@ -6,13 +6,15 @@ Counts are per sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from evonas.costs.storage import elements, tensor_bits
-from evonas.plan import Layer, Plans
+from evonas.formats import Format
+from evonas.network import DATA, Layer
+from evonas.plan import Plans
 from evonas.space import FloatArray, IntArray
 
 __all__ = [
@@ -56,14 +58,37 @@ def _products(plans: Plans, layers: Sequence[Layer]) -> IntArray:
 
 
 def layer_macs(plans: Plans) -> IntArray:
-    """Multiply-accumulates of each quantizable layer, shape (n, n_quantizable)."""
-    return plans.once("macs", lambda plans: _products(plans, plans.network.quantizable))
+    """Multiply-accumulates of each quantizable layer, shape (n, n_quantizable); sums and look-ups have none."""
+    return plans.once("macs", lambda plans: _layer_macs(plans))
+
+
+def _layer_macs(plans: Plans) -> IntArray:
+    layers = plans.network.quantizable
+    return _products(plans, layers) * np.array([layer.multiplies for layer in layers], dtype=np.int64)
 
 
 def activation_macs(plans: Plans) -> FloatArray:
-    """Multiply-accumulates of products of two activations (attention), which stay in float32, shape (n,)."""
-    total: FloatArray = _products(plans, _of_kind(plans, "matmul")).sum(axis=1).astype(np.float64)
+    """Multiply-accumulates of products of two activations (attention) that have no formats, in float32, shape (n,)."""
+    layers = [layer for layer in _of_kind(plans, "matmul") if not layer.quantizable]
+    total: FloatArray = _products(plans, layers).sum(axis=1).astype(np.float64)
     return total
+
+
+def operands(plans: Plans, number: Callable[[Format], int]) -> tuple[IntArray, IntArray]:
+    """`number` of the formats of both factors of each quantizable layer, shape (n, n_quantizable) each.
+
+    They are its input and its weight; both inputs of a product of two activations.
+    """
+    first, second = plans.numbers("data_in", number), plans.numbers("weight", number)
+    for column, layer in enumerate(plans.network.quantizable):
+        if layer.kind == "matmul":
+            second[:, column] = plans.formats["data_in2"][column].numbers(number, plans.n)
+    return first, second
+
+
+def operand_widths(plans: Plans) -> tuple[IntArray, IntArray]:
+    """Bits of an element of both factors of each quantizable layer, shape (n, n_quantizable) each."""
+    return plans.once("operand widths", lambda plans: operands(plans, lambda fmt: fmt.width))
 
 
 def macs(plans: Plans) -> FloatArray:
@@ -89,15 +114,16 @@ def flops(plans: Plans, convention: Convention = "two") -> FloatArray:
 
 def bops(plans: Plans) -> FloatArray:
     """Bit operations: the sum of MACs x data width x weight width (arXiv:1804.10969, without the adders)."""
-    widths = plans.widths["data_in"] * plans.widths["weight"]
-    total: FloatArray = (layer_macs(plans).astype(np.float64) * widths).sum(axis=1)
+    data, weight = operand_widths(plans)
+    total: FloatArray = (layer_macs(plans).astype(np.float64) * (data * weight)).sum(axis=1)
     return total + _FLOAT_BITS**2 * activation_macs(plans)
 
 
 def _float_elements(plans: Plans) -> IntArray:
     """Parameters outside quantizable layers, which stay in float32: batch norms and all others, shape (n,)."""
     norms = [layer for layer in _of_kind(plans, "batchnorm") if layer.bias]
-    others = _of_kind(plans, "parameter")
+    tables = [layer for layer in _of_kind(plans, "embedding") if not layer.quantizable and not layer.tied]
+    others = [*_of_kind(plans, "parameter"), *tables]
     total: IntArray = 2 * plans.outputs(norms).sum(axis=1) + plans.weights(others).sum(axis=1)
     return total
 
@@ -124,7 +150,10 @@ def size(plans: Plans) -> FloatArray:
 
 
 def average_bitwidth(plans: Plans) -> FloatArray:
-    """Bits of a weight, averaged over the weights of quantizable layers (biases are not counted)."""
+    """Bits of a weight, averaged over the weights of quantizable layers (biases are not counted).
+
+    Tables of embeddings are among them once embeddings have formats.
+    """
     weights = plans.stored(plans.network.quantizable)
     mean: FloatArray = (weights * plans.widths["weight"]).sum(axis=1) / weights.sum(axis=1)
     return mean
@@ -134,10 +163,11 @@ def average_bitwidth_all(plans: Plans) -> FloatArray:
     """Bits of a number, averaged over all weights, biases, other parameters and inputs of quantizable layers.
 
     Scales, zero points and shared exponents are among the bits. What has no format is float32 and counts 32 bits, and
-    so does every layer kept in float. Inputs are those of one sample.
+    so does every layer kept in float. Inputs are those of one sample, and outputs count where they have formats.
     """
-    data = elements(plans, "data_in").sum(axis=1)
-    bits = size(plans) + tensor_bits(plans, "data_in").sum(axis=1)
+    slots = [slot for slot in plans.network.slots if slot in DATA]
+    data = sum(elements(plans, slot).sum(axis=1) for slot in slots)
+    bits = size(plans) + sum(tensor_bits(plans, slot).sum(axis=1) for slot in slots)
     mean: FloatArray = bits / (parameters(plans) + data)
     return mean
 

@@ -11,13 +11,13 @@ What is assumed beyond it:
 - a multiply-accumulate with a float32 operand is one of float32; every other format costs what integers of its
   width do;
 - each layer reads its weights, bias and input once and writes its output once, in a 1 MiB on-chip memory;
-- element-wise layers are fused and free, and products of two activations are float32.
+- element-wise layers and sums are fused and free, and products of two activations without formats are float32.
 """
 
 from __future__ import annotations
 
-from evonas.costs.arithmetic import activation_macs, layer_bits, layer_macs
-from evonas.costs.memory import input_bits, output_bits
+from evonas.costs.arithmetic import activation_macs, layer_macs, operand_widths, operands
+from evonas.costs.memory import traffic
 from evonas.formats import Float32
 from evonas.plan import Plans
 from evonas.space import FloatArray
@@ -33,11 +33,10 @@ _PER_NANOJOULE = 1e3
 
 def energy(plans: Plans) -> FloatArray:
     """Nanojoules of one sample, shape (n,)."""
-    data, weight = plans.widths["data_in"], plans.widths["weight"]
-    floats = sum(plans.numbers(slot, lambda fmt: isinstance(fmt, Float32)) for slot in ("data_in", "weight"))
+    data, weight = operand_widths(plans)
+    floats = operands(plans, lambda fmt: isinstance(fmt, Float32))
     product = _MULTIPLY_8 / 64 * (data * weight) + _ADD_32
-    product[floats > 0] = _FLOAT_MAC
+    product[(floats[0] + floats[1]) > 0] = _FLOAT_MAC
     arithmetic = (layer_macs(plans) * product).sum(axis=1) + _FLOAT_MAC * activation_macs(plans)
-    traffic = (layer_bits(plans) + input_bits(plans) + output_bits(plans)).sum(axis=1)
-    total: FloatArray = (arithmetic + _MEMORY_BIT * traffic) / _PER_NANOJOULE
+    total: FloatArray = (arithmetic + _MEMORY_BIT * traffic(plans).sum(axis=1)) / _PER_NANOJOULE
     return total

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from evonas.costs.arithmetic import layer_bits, layer_macs
-from evonas.costs.memory import input_bits, output_bits
+from evonas.costs.arithmetic import layer_macs, operand_widths
+from evonas.costs.memory import traffic
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.plan import Plans
 from evonas.space import FloatArray
@@ -143,16 +143,16 @@ def _whole(origin: str, value: Any) -> int:
 def layer_latency(plans: Plans, device: Device) -> dict[str, FloatArray]:
     """Seconds of each quantizable layer by term (`compute`, `memory`, `overhead`), each (n, n_quantizable).
 
-    A layer reads its weights, bias and inputs in their formats, and writes its outputs in the data format of
-    the layer after it, the last one in float32. Element-wise layers are taken as fused. Operands of any family run
-    at the peak of integers of their width.
+    A layer reads its weights, bias and inputs in their formats, and writes its outputs in their own format or
+    in the data format of the layer after it, the last one in float32. Element-wise layers and sums are taken as fused.
+    Operands of any family run at the peak of integers of their width.
     """
-    data, weight = plans.widths["data_in"], plans.widths["weight"]
-    bits = layer_bits(plans) + input_bits(plans) + output_bits(plans)
+    bits = traffic(plans)
+    own = [layer.kind != "add" for layer in plans.network.quantizable]
     return {
-        "compute": layer_macs(plans) / device.peak(np.maximum(data, weight)),
+        "compute": layer_macs(plans) / device.peak(np.maximum(*operand_widths(plans))),
         "memory": bits / 8.0 / device.memory_bandwidth,
-        "overhead": np.full(bits.shape, device.layer_overhead),
+        "overhead": np.full(bits.shape, device.layer_overhead) * np.array(own, dtype=np.float64),
     }
 
 
@@ -178,6 +178,7 @@ def latency_rows(plans: Plans, device: Device) -> list[dict[str, Any]]:
         parts = {name: float(values[i]) for name, values in terms.items()}
         roof = max(parts["compute"], parts["memory"])
         bound = "overhead" if parts["overhead"] >= roof else max(("compute", "memory"), key=parts.__getitem__)
+        bound = "fused" if plans.network.quantizable[i].kind == "add" else bound
         row = {"latency": (roof + parts["overhead"]) * 1e6, "bound by": bound}
         rows.append(row | _suggestion(device.round_to, int(inputs[i]), int(outputs[i])))
     return rows

@@ -14,9 +14,9 @@ __all__ = ["elements", "tensor_bits"]
 
 
 def elements(plans: Plans, slot: str) -> IntArray:
-    """Elements of one tensor (`data_in`, `weight`, `bias`) of each quantizable layer, shape (n, n_quantizable).
+    """Elements of one tensor (`data_in`, `weight`, ...) of each quantizable layer, shape (n, n_quantizable).
 
-    Weights and biases as stored: none for a weight that an earlier layer holds, none where there is no bias.
+    0 where it has no such tensor with a format, and for a weight that another layer holds.
     """
     return plans.once(f"elements of {slot}", lambda plans: _elements(plans, slot))
 
@@ -25,12 +25,12 @@ def _elements(plans: Plans, slot: str) -> IntArray:
     layers = plans.network.quantizable
     found = np.empty((plans.n, len(layers)), dtype=np.int64)
     for column, layer in enumerate(layers):
-        found[:, column] = 0 if slot == "weight" and layer.tied else shape_of(layer, slot, plans.channels)
+        found[:, column] = shape_of(layer, slot, plans.channels) if layer.has(slot) else 0
     return found
 
 
 def tensor_bits(plans: Plans, slot: str) -> IntArray:
-    """Bits of one tensor of each quantizable layer in its format, shape (n, n_quantizable)."""
+    """Bits of one tensor of each quantizable layer in its format, shape (n, n_quantizable); 0 where there is none."""
     return plans.once(f"bits of {slot}", lambda plans: _tensor_bits(plans, slot))
 
 
@@ -38,8 +38,7 @@ def _tensor_bits(plans: Plans, slot: str) -> IntArray:
     counts = elements(plans, slot)
     bits = counts * plans.widths[slot]
     for column, (layer, choice) in enumerate(zip(plans.network.quantizable, plans.formats[slot], strict=True)):
-        absent = layer.tied if slot == "weight" else slot == "bias" and not layer.bias
-        if not absent:
+        if layer.has(slot):
             _add_shared(plans, layer, slot, choice, counts[:, column], bits[:, column])
     return bits
 

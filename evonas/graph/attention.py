@@ -1,0 +1,66 @@
+"""Scaled dot-product attention as its two products, between which its probabilities can be rounded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+__all__ = ["ATTENTION", "attention_mix", "attention_scores", "can_split", "split_attention"]
+
+ATTENTION = nn.functional.scaled_dot_product_attention
+_NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+
+
+def attention_scores(
+    query: Tensor, key: Tensor, mask: Tensor | None = None, causal: bool = False, scale: float | None = None
+) -> Tensor:
+    """How much each query attends to each key, shape (..., queries, keys).
+
+    The first half of `torch.nn.functional.scaled_dot_product_attention`, as its documentation defines it.
+
+    Args:
+        query: shape (..., queries, width).
+        key: shape (..., keys, width).
+        mask: True where a query may attend to a key, or what is added to the product; shape (..., queries, keys).
+        causal: whether a query attends only to the keys up to its own place.
+        scale: of the product; 1 / sqrt(width) when None.
+    """
+    scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if causal:
+        kept = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+        scores = scores.masked_fill(~kept, -math.inf)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(-1)
+
+
+def attention_mix(probabilities: Tensor, value: Tensor) -> Tensor:
+    """The values, shape (..., keys, width), mixed by `probabilities`, shape (..., queries, keys)."""
+    return probabilities @ value
+
+
+def can_split(node: fx.Node) -> bool:
+    """Whether an attention of a graph can be written as its two products: all but grouped queries and dropout."""
+    given = _given(node)
+    return not given.get("enable_gqa") and given.get("dropout_p", 0.0) == 0.0
+
+
+def split_attention(graph: fx.Graph) -> None:
+    """Replace every scaled dot-product attention of `graph` that can be split by its two products, in place."""
+    for node in list(graph.nodes):
+        if node.op != "call_function" or node.target is not ATTENTION or not can_split(node):
+            continue
+        given = _given(node)
+        options = (given.get("attn_mask"), given.get("is_causal", False), given.get("scale"))
+        with graph.inserting_before(node):
+            scores = graph.call_function(attention_scores, (given["query"], given["key"], *options))
+            mixed = graph.call_function(attention_mix, (scores, given["value"]))
+        node.replace_all_uses_with(mixed)
+        graph.erase_node(node)
+
+
+def _given(node: fx.Node) -> dict[str, Any]:
+    return dict(zip(_NAMES, node.args, strict=False)) | dict(node.kwargs)

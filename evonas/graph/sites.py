@@ -1,0 +1,116 @@
+"""Where a graph multiplies or adds two activations: what may have formats without being a module."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx
+
+from evonas.graph.attention import ATTENTION, attention_mix, attention_scores
+
+__all__ = ["Key", "Site", "argument", "sites"]
+
+Key = int | str | None  # where a call has an argument: its position or its keyword; None where it has none
+
+_MATMULS = (torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm", "__matmul__")
+_ADDS = (torch.add, operator.add, operator.iadd, "add", "add_", "__add__", "__iadd__")
+
+
+class Site(NamedTuple):
+    """A product (`matmul`) or sum (`add`) of two activations.
+
+    Args:
+        node: that computes it.
+        kind: `matmul` or `add`.
+        name: path of the module that it is in, and `matmul`, `add`, `scores` or `mix`, numbered where there are more.
+        operands: where the node takes them; None for one that it computes itself.
+    """
+
+    node: fx.Node
+    kind: str
+    name: str
+    operands: tuple[Key, Key]
+
+
+def argument(node: fx.Node, key: Key) -> Any:
+    """The argument of `node` at `key`; None where it has none there."""
+    if isinstance(key, int):
+        return node.args[key] if key < len(node.args) else None
+    return node.kwargs.get(key) if key is not None else None
+
+
+def sites(graph: fx.Graph, values: Mapping[fx.Node, Any], taken: Collection[str] = ()) -> list[Site]:
+    """The products and sums of two activations of a graph, in the order in which they run.
+
+    Another trace of the same model, resized or not, has the same ones in the same order.
+
+    Args:
+        graph: of the model.
+        values: what each node returned, of which the type counts.
+        taken: names that modules have already.
+    """
+    found: list[Site] = []
+    names = set(taken)
+    fed: set[fx.Node] = set()  # what depends on the model's inputs
+    for node in graph.nodes:
+        reads = node.op == "placeholder" or any(source in fed for source in node.all_input_nodes)
+        if reads and _is_tensor(values.get(node)):
+            fed.add(node)
+        for kind, word, operands in _calls(node):
+            activations = [argument(node, key) for key in operands if key is not None]
+            if not all(_is_activation(a, values) for a in activations):
+                continue
+            if kind == "add" and not all(a in fed for a in activations):
+                continue
+            found.append(Site(node, kind, _name(node, word, names), operands))
+    return found
+
+
+def _calls(node: fx.Node) -> list[tuple[str, str, tuple[Key, Key]]]:
+    """Kind, word and operands of the products and sums that `node` computes."""
+    if node.op not in ("call_function", "call_method"):
+        return []
+    second = 1 if len(node.args) > 1 else "mat2" if "mat2" in node.kwargs else "other"
+    first = 0 if node.args else "input"
+    if node.target in _MATMULS:
+        return [("matmul", "matmul", (first, second))]
+    if node.target in _ADDS:
+        return [("add", "add", (first, second))]
+    if node.target is torch.einsum and len(node.args) == 3:
+        return [("matmul", "matmul", (1, 2))]
+    if node.target is attention_scores:
+        return [("matmul", "scores", (0, 1))]
+    if node.target is attention_mix:
+        return [("matmul", "mix", (0, 1))]
+    if node.target is ATTENTION:
+        query, key, value = (at if len(node.args) > at else word for at, word in enumerate(("query", "key", "value")))
+        return [("matmul", "scores", (query, key)), ("matmul", "mix", (None, value))]
+    return []
+
+
+def _is_tensor(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return any(_is_tensor(item) for item in value)
+    return isinstance(value, Tensor)
+
+
+def _is_activation(node: Any, values: Mapping[fx.Node, Any]) -> bool:
+    if not isinstance(node, fx.Node) or node.op == "get_attr":
+        return False
+    value = values.get(node)
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _name(node: fx.Node, word: str, names: set[str]) -> str:
+    """A name for a layer at `node`, not in `names`, to which it is added."""
+    inside = list(node.meta.get("nn_module_stack", {}))[-1:]
+    base = ".".join([*inside, word])
+    name, number = base, 0
+    while name in names:
+        number += 1
+        name = f"{base}_{number}"
+    names.add(name)
+    return name
