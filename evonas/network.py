@@ -7,8 +7,9 @@ activations between them.
 | `matmul` | a product of two activations | `data_in`, `data_in2`, its operands |
 | `add` | a sum of two activations of one shape | `data_in`, both of its operands |
 | `embedding` | a look-up in a table | `weight` |
+| `functional` | a linear layer or convolution whose weight is an argument | `data_in`, `weight` |
 
-Layers of the first kind always have formats, those of the others only when they are asked for, and so is `data_out`,
+Layers of the first kind always have formats, those of the others only when they are asked for, and so has `data_out`,
 what a layer returns. Hardware can add two numbers only when their binary points agree, so that the operands of a sum
 share one format. A concatenation has none: it moves data, which takes the format of the layer that reads it.
 """
@@ -26,7 +27,7 @@ __all__ = ["DATA", "OPTIONAL", "SLOTS", "TYPES", "Held", "Layer", "Network", "Op
 SLOTS = ("data_in", "data_in2", "weight", "bias", "data_out")  # the tensors of a layer that may have a format
 DATA = ("data_in", "data_in2", "data_out")  # those that are activations
 TYPES = ("linear", "conv")  # layers that always have formats
-OPTIONAL = ("matmul", "add", "embedding")  # layers that have formats when they are asked for
+OPTIONAL = ("matmul", "add", "embedding", "functional")  # layers that have formats when they are asked for
 _SLOTS = {
     **dict.fromkeys(TYPES, ("data_in", "weight", "bias")),
     "matmul": ("data_in", "data_in2"),
@@ -41,8 +42,9 @@ class Layer:
 
     Args:
         name: path of the module in the network, or that of a function's module and its own; unique.
-        kind: `linear` or `conv`; `matmul`, `add` or `embedding`; `batchnorm`; `relu`; or `parameter`, a tensor of
-            `outputs * fan_in * taps` elements that no other layer counts.
+        kind: `linear` or `conv`; `matmul`, `add` or `embedding`; `batchnorm`; `relu`; `folded`, a batch
+            norm that is part of another layer; or `parameter`, a tensor of `outputs * fan_in * taps` elements that no
+            other layer counts.
         inputs: channels in.
         outputs: channels out.
         fan_in: channels that each output reads; `inputs`, unless the layer is grouped. Of a product of activations
@@ -55,14 +57,15 @@ class Layer:
         bias: whether there is one; of a batch norm, whether it has a scale and a shift.
         tied: name of the earlier layer whose weight this one shares, so that it is stored only once; empty when it
             has its own.
-        module: False when a function takes the weight as its argument: such a layer stays in float32.
+        module: False when a function takes the weight as its argument: such a layer has formats when asked for.
         transposed: True for a transposed convolution, whose weight has its inputs along the first axis.
         second: channels of the second operand of a product of activations.
         second_positions: its positions per channel.
         axes: of both operands, the axis that `fan_in` lies along, counted from the end or the front; None where there
             is not one.
         norm: the batch norm that can be folded into this layer; empty when there is none.
-        place: of a product or a sum of activations, how many of them run before it; -1 where it cannot have formats.
+        folded: whether it is.
+        places: of a layer that is no module, which of the sites of its graph it is; empty where it can have no formats.
         asked: whether a layer that is not of `TYPES` has formats.
         rounds: whether its output has a format.
     """
@@ -85,14 +88,26 @@ class Layer:
     second_positions: int = 1
     axes: tuple[int | None, int | None] = (None, None)
     norm: str = ""
-    place: int = -1
+    folded: bool = False
+    places: tuple[int, ...] = ()
     asked: bool = False
     rounds: bool = False
 
     @property
+    def type(self) -> str:
+        """The kind, or `functional` where a function takes the weight as its argument."""
+        return self.kind if self.module or self.kind not in TYPES else "functional"
+
+    @property
+    def optional(self) -> bool:
+        """True for layers that can have formats, but only when they are asked for."""
+        own = self.module if self.kind == "embedding" else bool(self.places)
+        return self.type in OPTIONAL and own
+
+    @property
     def slots(self) -> tuple[str, ...]:
         """The tensors that have a format."""
-        own = _SLOTS[self.kind] if self.kind in TYPES or self.asked else ()
+        own = _SLOTS.get(self.kind, ()) if self.type in TYPES or self.type == "functional" or self.asked else ()
         return (*own, "data_out") if self.rounds else own
 
     @property
@@ -197,12 +212,34 @@ class Network:
         found = {slot for layer in self.quantizable for slot in layer.slots} | set(_SLOTS["linear"])
         return tuple(slot for slot in SLOTS if slot in found)
 
+    @cached_property
+    def folds(self) -> dict[str, str]:
+        """Layer -> the batch norm that is folded into it."""
+        return {layer.name: layer.norm for layer in self.layers if layer.norm and layer.folded}
+
+    def folded(self) -> Network:
+        """The same with batch norms folded into the layers before them, which get a bias for it."""
+        steps = {step.layer: at for at, step in enumerate(self.operations)}
+        home = {layer.norm: layer.name for layer in self.layers if layer.norm}
+        layers = tuple(
+            replace(layer, folded=True, bias=True)
+            if layer.norm
+            else replace(layer, kind="folded")
+            if layer.name in home
+            else layer
+            for layer in self.layers
+        )
+        operations = tuple(  # the layer's output is then that of the batch norm
+            replace(step, source=steps[home[step.layer]]) if step.layer in home else step for step in self.operations
+        )
+        return replace(self, layers=layers, operations=operations)
+
     def asking(self, types: Collection[str] = (), outputs: Collection[str] = ()) -> Network:
         """The same with formats for all layers of the optional `types`, and for what the layers `outputs` return."""
         layers = tuple(
             replace(
                 layer,
-                asked=layer.asked or layer.kind in set(types) & set(OPTIONAL),
+                asked=layer.asked or (layer.optional and layer.type in types),
                 rounds=layer.rounds or layer.name in outputs,
             )
             for layer in self.layers

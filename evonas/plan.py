@@ -267,8 +267,9 @@ class PlanSpace:
 
     def genes_of(self, layer: str) -> tuple[int, ...]:
         """Positions of the genes that drive a format of `layer`, ascending."""
-        drivers = {gene for target, gene in self._driver.items() if target.rpartition(".")[0] == layer}
-        return tuple(sorted(drivers))
+        owners = {self._holder.get(f"{layer}.weight", f"{layer}.weight")}
+        mine = (target for target in self._driver if target.rpartition(".")[0] == layer or target in owners)
+        return tuple(sorted({self._driver[target] for target in mine}))
 
     def format_of(self, slot: str, genome: IntArray) -> Format:
         """The format of `<layer>.<slot>` under one genome (n_genes,)."""

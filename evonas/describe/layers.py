@@ -49,11 +49,14 @@ class Describer:
         self.named: dict[fx.Node, tuple[str, ...]] = {}
         self.sites: dict[fx.Node, list[Site]] = {}
         self._places: dict[Site, int] = {}
+        self._functional: dict[fx.Node, int] = {}
         uses = {use.node for use in self.structure.uses}
         modules = [name for name, _ in self.model.named_modules()]
         for place, site in enumerate(sites(traced.graph, traced.values, modules)):
             self._places[site] = place
-            if site.node not in uses:  # a product with a weight is a layer of its own
+            if site.kind == "functional":
+                self._functional[site.node] = place
+            elif site.node not in uses:  # a product with a weight is a layer of its own
                 self.sites.setdefault(site.node, []).append(site)
         self._folds = foldable(self.model, traced.graph, traced.values)
 
@@ -100,6 +103,7 @@ class Describer:
         module = self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
         transposed = isinstance(module, nn.modules.conv._ConvTransposeNd) or "transpose" in str(node.target)
         times = read if transposed else positions
+        places = (self._functional[node],) if node in self._functional else ()
         known = self.found.get(use.layer)
         if known is not None and known.uses is not None:
             self.found[use.layer] = replace(
@@ -107,6 +111,7 @@ class Describer:
                 positions=known.positions + positions,
                 input_positions=known.input_positions + read,
                 uses=known.uses + times,
+                places=known.places + places if known.places and places else (),
             )
             return
         tied = self._count(use.weight, use.layer)
@@ -127,6 +132,7 @@ class Describer:
             module=module is not None,
             transposed=transposed,
             norm=self._folds.get(use.layer, ""),
+            places=places,
         )
 
     def _norm(self, node: fx.Node) -> None:
@@ -199,25 +205,26 @@ class Describer:
             input_positions=positions,
             bias=False,
             axes=(axis, axis),
-            place=self._places[site],
+            places=(self._places[site],),
         )
 
     def _matmul(self, site: Site) -> Layer | None:
         """A product of two activations: `a @ b`, `einsum`, and both of scaled dot-product attention."""
-        node, place = site.node, self._places[site]
+        node = site.node
+        places: tuple[int, ...] = (self._places[site],)
         first, second = (argument(node, key) for key in site.operands)
         if node.target is ATTENTION:
-            place = place if can_split(node) else -1
+            places = places if can_split(node) else ()
             query, key, value = (argument(node, k) for s in self.sites[node] for k in s.operands if k is not None)
             if not self._known(query, key, value, node):
                 return None
             if first is None:
-                return self._layer(site, self.probabilities(node), value, self._span(value, [-2]), (-1, -2), place)
-            return self._layer(site, self.elements(query), key, self._span(query, [-1]), (-1, -1), place)
+                return self._layer(site, self.probabilities(node), value, self._span(value, [-2]), (-1, -2), places)
+            return self._layer(site, self.elements(query), key, self._span(query, [-1]), (-1, -1), places)
         if not self._known(first, second, node):
             return None
         if node.target is not torch.einsum:
-            return self._layer(site, self.elements(first), second, self._span(first, [-1]), (-1, -2), place)
+            return self._layer(site, self.elements(first), second, self._span(first, [-1]), (-1, -2), places)
         terms, arrow, result = str(node.args[0]).replace(" ", "").partition("->")
         if "." in terms or not arrow:
             return None
@@ -226,7 +233,7 @@ class Describer:
         one = len(summed) == 1 and summed[0] in right
         axes = tuple(term.index(summed[0]) - len(term) if one else None for term in (left, right))
         span = self._span(first, [left.index(letter) for letter in summed])
-        return self._layer(site, self.elements(first), second, span, (axes[0], axes[1]), place)
+        return self._layer(site, self.elements(first), second, span, (axes[0], axes[1]), places)
 
     def _layer(
         self,
@@ -235,7 +242,7 @@ class Describer:
         second: Any,
         summed: Extent,
         axes: tuple[int | None, int | None],
-        place: int,
+        places: tuple[int, ...],
     ) -> Layer:
         """A product that sums over `summed` activations, with `first` elements in its first operand."""
         attends = site.node.target is ATTENTION and site.operands[0] is not None
@@ -253,7 +260,7 @@ class Describer:
             second=other,
             second_positions=other_positions,
             axes=axes,
-            place=place,
+            places=places,
         )
 
     def probabilities(self, node: fx.Node) -> tuple[Extent, int]:

@@ -1,4 +1,4 @@
-"""Where a graph multiplies or adds two activations: what may have formats without being a module."""
+"""Where a graph multiplies or adds without a module for it: two activations, or one with a weight."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
 
 from evonas.graph.attention import ATTENTION, attention_mix, attention_scores
@@ -16,15 +17,16 @@ __all__ = ["Key", "Site", "argument", "sites"]
 Key = int | str | None  # where a call has an argument: its position or its keyword; None where it has none
 
 _MATMULS = (torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm", "__matmul__")
+_WEIGHTED = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _ADDS = (torch.add, operator.add, operator.iadd, "add", "add_", "__add__", "__iadd__")
 
 
 class Site(NamedTuple):
-    """A product (`matmul`) or sum (`add`) of two activations.
+    """A product (`matmul`) or sum (`add`) of two activations, or a function that takes a parameter as its weight.
 
     Args:
         node: that computes it.
-        kind: `matmul` or `add`.
+        kind: `matmul`, `add` or `functional`.
         name: path of the module that it is in, and `matmul`, `add`, `scores` or `mix`, numbered where there are more.
         operands: where the node takes them; None for one that it computes itself.
     """
@@ -43,7 +45,7 @@ def argument(node: fx.Node, key: Key) -> Any:
 
 
 def sites(graph: fx.Graph, values: Mapping[fx.Node, Any], taken: Collection[str] = ()) -> list[Site]:
-    """The products and sums of two activations of a graph, in the order in which they run.
+    """The sites of a graph, in the order in which they run.
 
     Another trace of the same model, resized or not, has the same ones in the same order.
 
@@ -61,6 +63,10 @@ def sites(graph: fx.Graph, values: Mapping[fx.Node, Any], taken: Collection[str]
             fed.add(node)
         for kind, word, operands in _calls(node):
             activations = [argument(node, key) for key in operands if key is not None]
+            if kind == "functional":
+                weight = activations.pop()
+                if not (isinstance(weight, fx.Node) and weight.op == "get_attr"):
+                    continue
             if not all(_is_activation(a, values) for a in activations):
                 continue
             if kind == "add" and not all(a in fed for a in activations):
@@ -70,11 +76,13 @@ def sites(graph: fx.Graph, values: Mapping[fx.Node, Any], taken: Collection[str]
 
 
 def _calls(node: fx.Node) -> list[tuple[str, str, tuple[Key, Key]]]:
-    """Kind, word and operands of the products and sums that `node` computes."""
+    """Kind, word and operands of the sites that `node` may be."""
     if node.op not in ("call_function", "call_method"):
         return []
     second = 1 if len(node.args) > 1 else "mat2" if "mat2" in node.kwargs else "other"
     first = 0 if node.args else "input"
+    if node.target in _WEIGHTED:
+        return [("functional", "functional", (first, 1 if len(node.args) > 1 else "weight"))]
     if node.target in _MATMULS:
         return [("matmul", "matmul", (first, second))]
     if node.target in _ADDS:
