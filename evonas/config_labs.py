@@ -9,7 +9,8 @@ from typing import Any
 
 from evonas.config import Metric, RunFile, checked, read_own, read_toml
 from evonas.errors import InvalidArgument, unknown_name
-from evonas.problem.genes import TYPES, Rule
+from evonas.network import TYPES
+from evonas.problem.genes import Rule
 
 __all__ = ["SAMPLERS", "read_lab_file", "read_run_file"]
 

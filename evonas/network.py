@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from evonas.chains import Chain, Extent
+from evonas.errors import InvalidArgument
 
 __all__ = ["DATA", "OPTIONAL", "SLOTS", "TYPES", "Held", "Layer", "Network", "Operation", "Reader"]
 
@@ -218,7 +219,16 @@ class Network:
         return {layer.name: layer.norm for layer in self.layers if layer.norm and layer.folded}
 
     def folded(self) -> Network:
-        """The same with batch norms folded into the layers before them, which get a bias for it."""
+        """The same with batch norms folded into the layers before them, which get a bias for it.
+
+        Raises:
+            InvalidArgument: no batch norm can be folded.
+        """
+        if not any(layer.norm for layer in self.layers):
+            raise InvalidArgument(
+                "no batch norm can be folded: none follows a convolution, or a linear layer on vectors, as the only "
+                "reader of its output; leave `fold` out"
+            )
         steps = {step.layer: at for at, step in enumerate(self.operations)}
         home = {layer.norm: layer.name for layer in self.layers if layer.norm}
         layers = tuple(

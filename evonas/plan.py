@@ -17,7 +17,7 @@ import numpy as np
 from evonas.chains import Extent
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.formats import Float32, Format
-from evonas.network import SLOTS, Held, Layer, Network
+from evonas.network import SLOTS, TYPES, Held, Layer, Network
 from evonas.placement import placed, require_fit
 from evonas.space import Gene, IntArray, SearchSpace
 
@@ -197,7 +197,7 @@ class PlanSpace:
         self.round_to = round_to
         self.space = SearchSpace(genes)
         self._chains = {chain.name: chain for chain in network.chains}
-        layers = [layer for layer in network.quantizable if layer.module]
+        layers = [layer for layer in network.quantizable if layer.type in TYPES or layer.asked]
         # A weight that an earlier layer holds has that one's format.
         own = [(layer, slot) for layer in layers for slot in layer.slots if slot != "weight" or not layer.tied]
         self._slots = {f"{layer.name}.{slot}": (layer, slot) for layer, slot in own}
@@ -213,6 +213,13 @@ class PlanSpace:
             if target not in self._slots:
                 raise unknown_name("slot", target, self._slots)
         self._formats = {target: self._placed(target) for target in self._slots}
+
+    def over(self, network: Network) -> PlanSpace:
+        """The same genes over a network of the same layers and chains, such as one with folded batch norms."""
+        targets: dict[str, list[str]] = {gene.name: [] for gene in self.space.genes}
+        for target, position in self._driver.items():
+            targets[self.space.genes[position].name].append(target)
+        return PlanSpace(network, self.space.genes, targets=targets, defaults=self._defaults, round_to=self.round_to)
 
     def _placed(self, target: str) -> tuple[Format, ...]:
         """The formats that `target` may have, as they lie in that tensor; an error where one does not fit."""

@@ -37,6 +37,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "hpolib-slice": ("evonas.problems.hpo_bench", "hpolib_slice"),
 }
 
+_QUANTIZATION = {"calibration": "mse", "fold": False}  # options of every problem about a network, and their defaults
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -66,10 +67,38 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
         return TableProblem.read(spec, **(options or {}))
     options = dict(options or {})
     rules, channels = options.pop("genes", ()), options.pop("channels", True)
+    quantization = {}
+    if options.keys() & _QUANTIZATION.keys():
+        quantization = {key: options.pop(key) for key in _quantization(spec) if key in options}
     made = _made(spec, options)
+    if quantization:
+        made = _quantized(made, quantization)
     if rules:
         made = _with_rules(made, rules, channels)
     return made
+
+
+def _quantized(problem: Problem, options: Mapping[str, Any]) -> Problem:
+    """A problem about a network that is quantized otherwise."""
+    from evonas.problem.network import NetworkProblem
+
+    if not isinstance(problem, NetworkProblem):
+        words = " and ".join(f"`{key}`" for key in options)
+        raise InvalidArgument(f"problem `{problem.name}` is no network, so that {words} say nothing about it")
+    return problem.with_quantization(**options)
+
+
+def _quantization(spec: str) -> dict[str, Any]:
+    """The options that every problem about a network has, and their defaults, but for those that `spec` has itself."""
+    parameters = _parameters(spec)
+    return {key: default for key, default in _QUANTIZATION.items() if key not in parameters}
+
+
+def _parameters(spec: str) -> Mapping[str, inspect.Parameter]:
+    """What a problem's factory takes; nothing when a problem has no factory."""
+    path, colon, variable = spec.rpartition(":")
+    found = _from_file(Path(path), variable) if colon and path.endswith(".py") else factory(spec)
+    return {} if isinstance(found, Problem) or not callable(found) else inspect.signature(found).parameters
 
 
 def _with_rules(problem: Problem, rules: Sequence[Any], channels: bool) -> Problem:
@@ -121,13 +150,11 @@ def parse_options(spec: str, texts: Iterable[str]) -> dict[str, Any]:
     options = dict(_split(text) for text in texts)
     if not options:
         return {}
-    path, colon, variable = spec.rpartition(":")
-    found = _from_file(Path(path), variable) if colon and path.endswith(".py") else factory(spec)
-    parameters = {} if isinstance(found, Problem) else inspect.signature(found).parameters
+    defaults = {key: parameter.default for key, parameter in _parameters(spec).items()} | _quantization(spec)
     for key, text in options.items():
-        if key not in parameters:
-            raise unknown_name(f"option of problem `{spec}`", key, parameters)
-        default = parameters[key].default
+        if key not in defaults:
+            raise unknown_name(f"option of problem `{spec}`", key, defaults)
+        default = defaults[key]
         try:
             options[key] = _typed(default, text)
         except ValueError:

@@ -13,6 +13,8 @@ from evonas.graph import Chains
 from evonas.graph.assemble import extent_of
 from evonas.graph.attention import ATTENTION, can_split
 from evonas.graph.fold import foldable
+from evonas.graph.movement import MOVEMENT
+from evonas.graph.propagate import op_name
 from evonas.graph.sites import Site, argument, sites
 from evonas.graph.structure import UseRecord
 from evonas.graph.units import first_along, varying
@@ -192,8 +194,7 @@ class Describer:
         first, second = (argument(site.node, key) for key in site.operands)
         if self._value(first).shape != self._value(second).shape or not self._known(first, second, site.node):
             return None
-        ids = self.structure.ids[site.node]
-        axis = (varying(ids) or (1 if ids.ndim > 3 else ids.ndim - 1,))[0]
+        axis = self._channel_axis(site.node)
         channels, positions = self.elements(site.node)
         return Layer(
             site.name,
@@ -207,6 +208,18 @@ class Describer:
             axes=(axis, axis),
             places=(self._places[site],),
         )
+
+    def _channel_axis(self, node: fx.Node) -> int:
+        """The axis along which an activation has its channels: where they vary, or where the layer before has them."""
+        ids = self.structure.ids[node]
+        if varying(ids):
+            return varying(ids)[0]
+        uses = {use.node: use for use in self.structure.uses}
+        while node not in uses and node.all_input_nodes and op_name(node) not in MOVEMENT:
+            node = node.all_input_nodes[0]
+        convolved = node in uses and len(self.structure.shapes[uses[node].weight]) > 2
+        rank: int = ids.ndim
+        return 1 if convolved or rank > 3 else rank - 1
 
     def _matmul(self, site: Site) -> Layer | None:
         """A product of two activations: `a @ b`, `einsum`, and both of scaled dot-product attention."""

@@ -58,6 +58,8 @@ def split_attention(graph: fx.Graph) -> None:
         with graph.inserting_before(node):
             scores = graph.call_function(attention_scores, (given["query"], given["key"], *options))
             mixed = graph.call_function(attention_mix, (scores, given["value"]))
+        for half in (scores, mixed):
+            half.meta["is_wrapped"] = True  # another trace, such as that of loading a saved module, leaves it whole
         node.replace_all_uses_with(mixed)
         graph.erase_node(node)
 

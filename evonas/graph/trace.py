@@ -64,7 +64,7 @@ class _Tracer(fx.Tracer):
     torch's own `record_stack_traces` imports its compilers, which takes longer than everything else here.
     """
 
-    def __init__(self, buffers: bool) -> None:
+    def __init__(self, buffers: bool = True) -> None:
         super().__init__()
         self.proxy_buffer_attributes = buffers
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.formats import Format, parse
-from evonas.plan import SLOTS, Layer, Network, PlanSpace
+from evonas.network import OPTIONAL, SLOTS, TYPES, Layer, Network
+from evonas.plan import PlanSpace
 from evonas.space import Gene
 
-__all__ = ["SHARES", "Rule", "with_rules"]
+__all__ = ["SHARES", "Rule", "tensors_of", "with_rules"]
 
 SHARES = ("tensor", "layer", "type", "all")
-TYPES = ("linear", "conv")
 _ALL = ("*",)
 
 
@@ -27,8 +27,9 @@ class Rule:
         formats: specs that the genes choose among, the cheapest first; a single one is a fixed format and no gene.
         layers: names or patterns (`blocks.*.conv1`) of layers; all of `types` when left out. `block1_conv1` also means
             `block1.conv1`, and `seq_blocks_2` the third layer of the network, norms and ReLUs counted.
-        types: kinds of layers, `linear` and `conv`.
-        tensors: `data_in`, `weight` or `bias`.
+        types: kinds of layers: `linear` and `conv`, or `matmul`, `add`, `embedding`, `functional`.
+        tensors: `data_in` (both operands of a product of activations; `data_in2` is the second alone), `weight`, `bias`
+            and `data_out`, each where a layer has it.
         share: what has one gene together: each `tensor`, each `layer`, each `type`, or `all` of the rule.
         name: of the gene, when `share` is `all`.
     """
@@ -61,7 +62,7 @@ class Rule:
             )
         for spec in lists["formats"]:
             _located(spec, f"{path}.formats")
-        for key, valid in (("types", TYPES), ("tensors", SLOTS)):
+        for key, valid in (("types", (*TYPES, *OPTIONAL)), ("tensors", SLOTS)):
             for word in lists.get(key, ()):
                 if word not in valid:
                     raise unknown_name(f"word in `{path}.{key}`", word, valid)
@@ -94,15 +95,21 @@ def _located(spec: str, path: str) -> Format:
 def with_rules(base: PlanSpace, rules: Sequence[Rule], *, channels: bool = True) -> PlanSpace:
     """The network of `base` with the genes that `rules` say, and its genes of channels unless `channels` is False.
 
-    A tensor takes the first rule that fits it; one that none fits stays in float32. Tensors whose weight is that of
-    an earlier layer have no gene.
+    A tensor takes the first rule that fits it; one that none fits stays in float32. A weight that an earlier layer
+    holds has no gene: it has that one's format.
 
     Raises:
         UnknownName: a pattern that fits no layer.
-        InvalidArgument: nothing left to search, two genes of one name, or a format that does not fit a tensor.
+        InvalidArgument: nothing left to search, two genes of one name, a type that no layer has, or a format that does
+            not fit a tensor.
     """
-    layers = [layer for layer in base.network.quantizable if layer.module]
     aliases = _aliases(base.network)
+    network = base.network.asking({kind for rule in rules for kind in rule.types})
+    for rule in rules:
+        _require_types(rule, network)
+        if "data_out" in rule.tensors:
+            network = network.asking(outputs=[layer.name for layer in _fitting(rule, network.quantizable, aliases)])
+    layers = network.quantizable
     taken: set[str] = set()
     genes: list[Gene] = []
     targets: dict[str, list[str]] = {}
@@ -120,22 +127,34 @@ def with_rules(base: PlanSpace, rules: Sequence[Rule], *, channels: bool = True)
     targets |= {gene.name: list(driven) for gene, driven in kept.items()}
     if not genes:
         raise InvalidArgument("nothing to search: every rule has a single format; give one of them at least two")
-    return PlanSpace(base.network, genes, targets=targets, defaults=defaults, round_to=base.round_to)
+    return PlanSpace(network, genes, targets=targets, defaults=defaults, round_to=base.round_to)
+
+
+def _require_types(rule: Rule, network: Network) -> None:
+    """Raise unless `network` has layers of every optional type that `rule` asks for."""
+    there = {layer.type for layer in network.quantizable if layer.type in TYPES or layer.asked}
+    for kind in rule.types:
+        if kind in OPTIONAL and kind not in there:
+            raise InvalidArgument(
+                f"`types` of a rule has `{kind}`, but the network has no such layer that could have formats; "
+                f"it has {', '.join(sorted(there))}"
+            )
 
 
 def _fitting(rule: Rule, layers: Sequence[Layer], aliases: Mapping[str, str]) -> list[Layer]:
+    layers = [layer for layer in layers if layer.type in (*TYPES, *rule.types)]
     names = [layer.name for layer in layers]
     patterns = [aliases.get(pattern, pattern) for pattern in rule.layers]
     for given, pattern in zip(rule.layers, patterns, strict=True):
         if not fnmatch.filter(names, pattern):
             raise unknown_name("layer", given, names)
     found = [layer for layer in layers if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)]
-    return [layer for layer in found if layer.kind in rule.types]
+    return [layer for layer in found if layer.type in rule.types]
 
 
 def _aliases(network: Network) -> dict[str, str]:
     """Other ways to write a layer's name: as a node (`block1_conv1`), and by its place (`seq_blocks_2`)."""
-    layers = [layer for layer in network.layers if layer.kind not in ("matmul", "parameter")]
+    layers = [layer for layer in network.layers if layer.kind not in ("parameter", "matmul", "add", "embedding")]
     places = {f"seq_blocks_{place}": layer.name for place, layer in enumerate(layers)}
     nodes = {layer.name.replace(".", "_"): layer.name for layer in layers}
     return places | nodes | {layer.name: layer.name for layer in layers}
@@ -145,12 +164,17 @@ def _grouped(rule: Rule, layers: Sequence[Layer], taken: set[str]) -> dict[str, 
     """Gene name to the tensors it drives; marks them as taken."""
     found: dict[str, list[str]] = {}
     for layer in layers:
-        for tensor in rule.tensors:
+        for tensor in tensors_of(layer, rule.tensors):
             target = f"{layer.name}.{tensor}"
-            absent = (tensor == "bias" and not layer.bias) or (tensor == "weight" and layer.tied)
-            if target in taken or absent:
+            if target in taken:
                 continue
             taken.add(target)
-            together = {"tensor": target, "layer": layer.name, "type": layer.kind, "all": rule.name or "formats"}
+            together = {"tensor": target, "layer": layer.name, "type": layer.type, "all": rule.name or "formats"}
             found.setdefault(together[rule.share], []).append(target)
     return found
+
+
+def tensors_of(layer: Layer, tensors: Sequence[str]) -> list[str]:
+    """Those of `tensors` that `layer` has formats for; `data_in` means both operands of a product of activations."""
+    asked = [slot for tensor in tensors for slot in ((tensor, "data_in2") if tensor == "data_in" else (tensor,))]
+    return [slot for slot in dict.fromkeys(asked) if layer.has(slot)]

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from evonas.chains import Chain, Extent
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.formats import Fixed, Format, parse
-from evonas.plan import Layer, Network, PlanSpace
+from evonas.network import OPTIONAL, SLOTS, TYPES, Layer, Network
+from evonas.plan import PlanSpace
+from evonas.problem.genes import tensors_of
 from evonas.space import Gene
 
 __all__ = ["JointSpace", "agreed", "parse_pairs", "plan_space"]
@@ -34,6 +36,9 @@ class JointSpace:
         pairs: multipliers by hand, for every layer with weights the one of its inputs and the one of its outputs; the
             chains are then fixed.
         biases: format of the biases of layers with formats.
+        types: kinds of layers that get formats: `linear` and `conv`, and if asked for `matmul` (products of two
+            activations), `add` (sums of two), `embedding`, `functional` (a function with a weight).
+        tensors: of each layer that get a gene: `data_in`, `weight`, `bias`, `data_out`.
     """
 
     widths: Sequence[int | str | Format] = (2, 3, 4, 5, 6, 7, 8, 16)
@@ -44,29 +49,50 @@ class JointSpace:
     chains: Sequence[str] | None = None
     pairs: Sequence[Pair] | None = None
     biases: int | str | Format = 16
+    types: Sequence[str] = TYPES
+    tensors: Sequence[str] = ("data_in", "weight")
 
 
 def plan_space(network: Network, space: JointSpace) -> PlanSpace:
     """The genes of `space` over `network`: two formats a layer, then a multiplier a chain (or one for all).
 
     Raises:
-        UnknownName: a pattern that fits no layer or chain.
+        UnknownName: a pattern that fits no layer or chain, or a type or tensor that does not exist.
         InvalidArgument: a multiplier or width that cannot be, multipliers by hand that do not agree, or nothing that
             could be searched.
     """
-    chosen = _chosen("layer", space.layers, [layer.name for layer in network.quantizable if layer.module])
-    layers = [layer for layer in network.quantizable if layer.name in chosen and not layer.tied]
+    multipliers, targets = _multiplier_genes(network, space)
+    network, layers = _asked(network, space)
     formats = tuple(_format(width) for width in space.widths)
     genes = [
         Gene(f"{layer.name}.{slot}", formats, group=layer.name)
         for layer in (layers if formats else [])
-        for slot in ("data_in", "weight")
+        for slot in tensors_of(layer, space.tensors)
     ]
-    multipliers, targets = _multiplier_genes(network, space)
     if not genes and not multipliers:
         raise InvalidArgument("nothing to search: layers have no `widths` and chains no `multipliers`; give one")
-    defaults = {f"{layer.name}.bias": _format(space.biases) for layer in (layers if formats else [])}
+    driven = {gene.name for gene in genes}
+    biases = [f"{layer.name}.bias" for layer in (layers if formats else []) if "bias" in layer.slots]
+    defaults = {name: _format(space.biases) for name in biases if name not in driven}
     return PlanSpace(network, [*genes, *multipliers], targets=targets, defaults=defaults, round_to=space.round_to)
+
+
+def _asked(network: Network, space: JointSpace) -> tuple[Network, list[Layer]]:
+    """The network with the slots that `space` asks for, and the layers whose tensors get genes."""
+    for kind, given, valid in (("type", space.types, (*TYPES, *OPTIONAL)), ("tensor", space.tensors, SLOTS)):
+        for word in [given] if isinstance(given, str) else given:
+            if word not in valid:
+                raise unknown_name(kind, str(word), valid)
+    network = network.asking(space.types)
+    able = [layer for layer in network.quantizable if layer.type in TYPES or layer.asked]
+    chosen = _chosen("layer", space.layers, [layer.name for layer in able])
+    # A layer whose weight another one holds has no genes of its own.
+    layers = [layer for layer in able if layer.name in chosen and layer.type in space.types and not layer.tied]
+    if "data_out" in space.tensors:
+        network = network.asking(outputs=[layer.name for layer in layers])
+        named = {layer.name for layer in layers}
+        layers = [layer for layer in network.quantizable if layer.name in named]
+    return network, layers
 
 
 def _multiplier_genes(network: Network, space: JointSpace) -> tuple[list[Gene], dict[str, list[str]]]:
@@ -105,7 +131,7 @@ def agreed(network: Network, pairs: Sequence[Pair]) -> dict[str, float]:
         InvalidArgument: not a pair for each layer, a multiplier that cannot be, one of a side that no chain moves, or
             two layers that disagree about the channels they share: the message names both, and both numbers.
     """
-    layers = network.quantizable
+    layers = [layer for layer in network.layers if layer.kind in TYPES]
     if len(pairs) != len(layers):
         names = ", ".join(layer.name for layer in layers)
         raise InvalidArgument(f"`pairs` has {len(pairs)} entries for {len(layers)} layers ({names}); give one each")

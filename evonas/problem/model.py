@@ -9,7 +9,7 @@ import statistics
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -22,11 +22,12 @@ from evonas.errors import InvalidArgument, unknown_name
 from evonas.graph import Frozen, find_chains, recalibrate_batchnorm, resize
 from evonas.graph.trace import as_module, retrace
 from evonas.objective import Objective
+from evonas.plan import PlanSpace
 from evonas.problem.base import Estimate
 from evonas.problem.data import Split, check_labels, read_split
 from evonas.problem.joint import JointSpace, plan_space
 from evonas.problem.network import NetworkProblem
-from evonas.quantize import single_thread
+from evonas.quantize import METHODS, single_thread
 from evonas.space import IntArray
 from evonas.supernet import Supernet
 from evonas.training import Recipe, train
@@ -66,6 +67,8 @@ class ModelProblem(NetworkProblem):
         device: where the network runs, `cpu` or `cuda`.
         latency: where latency comes from, such as `roofline:pynq-z1`, `table:cpu.json` or `measured`.
         name: for the run directory.
+        calibration: how formats are calibrated, as in `with_quantization`.
+        fold: whether batch norms right after a layer are folded into it before it is quantized.
         chain_names: new names for chains, such as `{"chain0": "hidden"}`.
 
     Raises:
@@ -89,6 +92,8 @@ class ModelProblem(NetworkProblem):
         device: str = "cpu",
         latency: str = DEFAULT_LATENCY,
         name: str | None = None,
+        calibration: str = "mse",
+        fold: bool = False,
         chain_names: Mapping[str, str] | None = None,
     ) -> None:
         _check_training(weights, epochs, seeds)
@@ -112,6 +117,10 @@ class ModelProblem(NetworkProblem):
         if train is not None:
             self.splits()
         network = describe(self._found, names=chain_names)
+        network = network.folded() if fold else network
+        if calibration not in METHODS:
+            raise unknown_name("calibration method", calibration, METHODS)
+        self.calibration = calibration
         self._graph_names = dict(zip((c.name for c in network.chains), self._found, strict=True))
         super().__init__(plan_space(network, _joint(space)), latency=latency)
         if weights == "supernet":
@@ -233,7 +242,19 @@ class ModelProblem(NetworkProblem):
             f"{share.value:.4f} [{share.low:.4f}, {share.high:.4f}]",
         ]
 
-    def _with_seed(self, seed: int) -> ModelProblem:
+    def _changed(self, plan_space: PlanSpace, options: Mapping[str, Any]) -> Self:
+        changed = super()._changed(plan_space, options)
+        changed._siblings = [sibling._changed(plan_space, options) for sibling in self._siblings]
+        return changed
+
+    def with_quantization(self, *, calibration: str | None = None, fold: bool = False) -> Self:
+        """As `NetworkProblem.with_quantization`, for every training seed."""
+        changed = super().with_quantization(calibration=calibration, fold=fold)
+        for sibling in changed._siblings:
+            sibling.calibration = changed.calibration
+        return changed
+
+    def _with_seed(self, seed: int) -> Self:
         """This problem with another training seed; data and weight store are shared."""
         sibling = copy.copy(self)
         sibling.train_seed = seed

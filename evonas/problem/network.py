@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from evonas import costs
 from evonas.chains import Chain
 from evonas.engine import MEMORY, Engine, Labelled, scores
+from evonas.errors import unknown_name
 from evonas.formats import Format
+from evonas.graph.fold import fold_batchnorms
+from evonas.graph.trace import as_module, retrace
 from evonas.objective import Objective
 from evonas.plan import Plans, PlanSpace
 from evonas.problem.base import Estimate, Problem, Sensitivities
 from evonas.problem.data import Split
 from evonas.problem.genes import Rule, with_rules
-from evonas.quantize import Memo, PostTraining, single_thread
+from evonas.quantize import METHODS, Memo, PostTraining, single_thread
 from evonas.space import FloatArray, IntArray
 from evonas.timing import interleaved, timed_module
 from evonas.training import WeightStore
@@ -53,12 +56,14 @@ class NetworkProblem(Problem):
         latency: where latency comes from: `roofline:<device>`, `table:<file>`, `measured`, or a device's name.
 
     Attributes:
+        calibration: how formats are calibrated.
         memory: bytes of activations that are held while genomes are evaluated together, whatever their number.
     """
 
     classes: int
     together = True
     memory = MEMORY
+    calibration = "mse"
 
     def __init__(self, plan_space: PlanSpace, *, latency: str) -> None:
         self.plan_space = plan_space
@@ -76,10 +81,39 @@ class NetworkProblem(Problem):
         Raises:
             EvonasError: a rule that does not fit the network.
         """
+        options = {"genes": [rule.table() for rule in rules], "channels": channels}
+        return self._changed(with_rules(self.plan_space, rules, channels=channels), options)
+
+    def with_quantization(self, *, calibration: str | None = None, fold: bool = False) -> Self:
+        """The same problem, quantized otherwise.
+
+        Args:
+            calibration: how formats are calibrated, as in `PostTraining`: `max`, `percentile`, `mse`, `kl`, or `auto`,
+                which takes for each tensor what changes its layer's output least; as before when None.
+            fold: whether batch norms right after a layer are folded into it before it is quantized.
+
+        Raises:
+            UnknownName: no such method.
+            InvalidArgument: no batch norm can be folded.
+        """
+        plan_space, options = self.plan_space, dict[str, Any]()
+        if calibration is not None:
+            if calibration not in METHODS:
+                raise unknown_name("calibration method", calibration, METHODS)
+            options["calibration"] = calibration
+        if fold:
+            plan_space = plan_space.over(plan_space.network.folded())
+            options["fold"] = True
+        changed = self._changed(plan_space, options)
+        changed.calibration = calibration or self.calibration
+        return changed
+
+    def _changed(self, plan_space: PlanSpace, options: Mapping[str, Any]) -> Self:
+        """A copy with another plan space, that has run nothing yet."""
         changed = copy.copy(self)
-        changed.plan_space = with_rules(self.plan_space, rules, channels=channels)
-        changed.space = changed.plan_space.space
-        changed.options = {**self.options, "genes": [rule.table() for rule in rules], "channels": channels}
+        changed.plan_space, changed.space = plan_space, plan_space.space
+        changed.options = {**self.options, **options}
+        changed._networks = OrderedDict()
         changed.exact_values(changed.space.corners())
         return changed
 
@@ -130,7 +164,9 @@ class NetworkProblem(Problem):
         """The trained network with the channels of `genome` (n_genes,), ready to run under any formats."""
         key = self.plan_space.plan(genome).channels
         if key not in self._networks:
-            self._networks[key] = PostTraining(self.trained(dict(key)), self.train_split.inputs[:_CALIBRATION])
+            model, samples = self.trained(dict(key)), self.train_split.inputs[:_CALIBRATION]
+            network = self.plan_space.network
+            self._networks[key] = PostTraining(model, samples, network, method=self.calibration)
             if len(self._networks) > _KEPT_NETWORKS:
                 self._networks.popitem(last=False)
         self._networks.move_to_end(key)
@@ -175,12 +211,20 @@ class NetworkProblem(Problem):
             return {}
         batch = self.latency.batch
         samples = self.validation.inputs[torch.arange(batch) % len(self.validation)]
-        chosen = self.trained(dict(self.plan_space.plan(genome).channels))
-        original = self.trained({chain.name: chain.channels for chain in self.chains})
+        chosen = self._deployable(dict(self.plan_space.plan(genome).channels))
+        original = self._deployable({chain.name: chain.channels for chain in self.chains})
         calls = [timed_module(network, samples) for network in (chosen, original)]
         timing = interleaved(calls, rounds=_ROUNDS, rng=np.random.default_rng(0))[0]
         names = {"latency_q1": timing.q1, "latency": timing.median, "latency_q3": timing.q3}
         return {name: 1e6 * seconds / batch for name, seconds in names.items()}
+
+    def _deployable(self, channels: Mapping[str, int]) -> nn.Module:
+        """The float network with these counts per chain, batch norms folded where the problem folds them."""
+        model, folds = self.trained(channels), self.plan_space.network.folds
+        if not folds:
+            return model
+        graph, constants = retrace(model, (self.validation.inputs[:2],))
+        return fold_batchnorms(as_module(model, graph, constants).eval(), folds)
 
     def logits(self, genome: IntArray, inputs: Tensor, memo: Memo | None = None) -> Tensor:
         """What the network of `genome` (n_genes,) returns for `inputs` (n, ...): logits (n, classes).
@@ -259,14 +303,15 @@ class NetworkProblem(Problem):
         plans = self.plan_space.plans(genome[None])
         plan = self.network(genome).concrete(self.plan_space.plan(genome))
         weights = plans.weights(plans.network.quantizable)[0]
+        slots = [slot for slot in plans.network.slots if any(slot in layer.formats for layer in plan.layers)]
         latencies = self.latency_rows(plans)
         return [
             {
                 "layer": layer.layer.name,
                 "inputs": layer.inputs,
                 "outputs": layer.outputs,
-                **{slot: _shown(fmt) for slot, fmt in layer.formats.items()},
-                "weights": int(weights[i]),
+                **{slot: _shown(layer.formats[slot]) if slot in layer.formats else "-" for slot in slots},
+                "weights": int(weights[i]) if layer.layer.stores else 0,
                 **latencies[i],
             }
             for i, layer in enumerate(plan.layers)
@@ -277,7 +322,9 @@ class NetworkProblem(Problem):
         layers = plans.network.quantizable
         if isinstance(self.latency, costs.Table):
             seconds = self.latency.layer_seconds(plans)
-            return [{"latency": float(seconds[layer.name][0]) * 1e6} for layer in layers]
+            return [
+                {"latency": float(seconds[layer.name][0]) * 1e6} if layer.name in seconds else {} for layer in layers
+            ]
         if isinstance(self.latency, costs.Device):
             return costs.latency_rows(plans, self.latency)
         return [{} for _ in layers]

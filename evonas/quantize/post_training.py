@@ -24,6 +24,7 @@ from evonas.formats.blocks import Blocked
 from evonas.graph.attention import split_attention
 from evonas.graph.fold import fold_batchnorms
 from evonas.graph.sites import Key
+from evonas.graph.trace import as_module, retrace
 from evonas.network import Layer, Network
 from evonas.plan import LayerPlan, Plan
 from evonas.quantize.calls import data_keys, replaced, site_layers, weight_key, weight_of
@@ -89,6 +90,7 @@ class PostTraining:
 
     Raises:
         InvalidArgument: the model is in training mode.
+        UntraceableModel: torch.fx cannot trace it.
         UnknownName: no such method.
     """
 
@@ -100,7 +102,8 @@ class PostTraining:
         if method not in METHODS:
             raise unknown_name("calibration method", method, METHODS)
         self.method = method
-        self.graph = torch.fx.symbolic_trace(model)
+        graph, constants = retrace(model, (calibration[:2],))
+        self.graph = as_module(model, graph, constants, type(model).__name__).eval()
         if network is not None and network.folds:
             self.graph = fold_batchnorms(self.graph, network.folds)
         if network is not None and any(layer.kind == "matmul" and layer.asked for layer in network.layers):
