@@ -245,16 +245,13 @@ class Network:
         return replace(self, layers=layers, operations=operations)
 
     def asking(self, types: Collection[str] = (), outputs: Collection[str] = ()) -> Network:
-        """The same with formats for all layers of the optional `types`, and for what the layers `outputs` return."""
-        layers = tuple(
-            replace(
-                layer,
-                asked=layer.asked or (layer.optional and layer.type in types),
-                rounds=layer.rounds or layer.name in outputs,
-            )
-            for layer in self.layers
-        )
-        return replace(self, layers=layers)
+        """The same with formats for all layers of the optional `types`, and for what the layers `outputs` return.
+
+        Layers that can have no formats are left as they are.
+        """
+        layers = [replace(one, asked=one.asked or (one.optional and one.type in types)) for one in self.layers]
+        rounding = {one.name for one in layers if one.name in outputs and (one.asked or one.type in TYPES)}
+        return replace(self, layers=tuple(replace(one, rounds=one.rounds or one.name in rounding) for one in layers))
 
     @cached_property
     def alive(self) -> tuple[tuple[Held, ...], ...]:

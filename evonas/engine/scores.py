@@ -57,7 +57,8 @@ class Labelled:
         """Each class among `samples`, and where it lies in them."""
         targets = self._targets[samples]
         starts = np.flatnonzero(np.diff(targets, prepend=-1))
-        for start, stop in zip(starts, [*starts[1:], len(targets)], strict=True):
+        stops = [*starts[1:], len(targets)][: len(starts)]  # a chunk of repeats alone has no class
+        for start, stop in zip(starts, stops, strict=True):
             yield int(targets[start]), slice(int(start), int(stop))
 
 

@@ -33,6 +33,7 @@ from evonas.plots.style import (
 from evonas.space import FloatArray, IntArray
 
 if TYPE_CHECKING:
+    from evonas.formats import Format
     from evonas.plan import LayerPlan, PlanSpace
     from evonas.problem.base import Problem
     from evonas.result import Result
@@ -44,7 +45,7 @@ _ROW = (0.2, 0.42)  # inches, lowest and highest layer
 _CHANNELS, _COSTS, _GAP = 2.7, 2.3, 0.35  # inches
 _BELOW = 0.85
 _BITS = 4.0  # doublings from 2 bits, the lightest colour, to 32 bits, the darkest
-_SLOTS = {"data_in": "data in", "weight": "weight", "bias": "bias"}
+_SLOTS = {"data_in": "data in", "data_in2": "second in", "weight": "weight", "bias": "bias", "data_out": "data out"}
 _SHARES = {"size": BLUE, "MACs": ORANGE, "latency": VERMILLION}
 
 
@@ -78,10 +79,12 @@ def network(result: Result, index: int | None = None) -> Figure:
         height = float(np.clip(_ROWS / max(1, len(layers)), *_ROW))
         font = min(SMALL, 0.62 * height * 72)
         names = [clean(layer.layer.name, 34) for layer in layers]
-        specs = [[clean(str(getattr(layer, slot)), 12) for slot in _SLOTS] for layer in layers]
+        slots = [slot for slot in plan_space.network.slots if any(slot in layer.layer.slots for layer in layers)]
+        tensors = [[getattr(layer, slot) if slot in layer.layer.slots else None for slot in slots] for layer in layers]
+        specs = [["" if fmt is None else clean(str(fmt), 12) for fmt in row] for row in tensors]
         left = 0.3 + max(char(font) * max(map(len, names), default=0), 0.4)
         cell = max(0.62, 0.12 + char(font) * max((len(spec) for row in specs for spec in row), default=0))
-        formats, up = cell * len(_SLOTS), height * len(layers)
+        formats, up = cell * len(slots), height * len(layers)
         width = left + _CHANNELS + formats + _COSTS + 2 * _GAP + 0.25
         which = ", the nearest to its ideal corner" if index is None else ""
         title = f"{clean(problem.name, 30)}: point {chosen} of the front{which}"
@@ -95,7 +98,7 @@ def network(result: Result, index: int | None = None) -> Figure:
             )
         ]
         _channels(axes[0], layers, _originals(plan_space), names, font)
-        _formats(axes[1], layers, specs, font)
+        _formats(axes[1], slots, tensors, specs, font)
         _costs(axes[2], _shares(problem, genome))
         for one in axes:
             one.set_ylim(len(layers) - 0.5, -0.5)
@@ -156,17 +159,23 @@ def _channels(axes: Axes, layers: Sequence[LayerPlan], originals: list[int], nam
     _legend(axes, *axes.get_legend_handles_labels())
 
 
-def _formats(axes: Axes, layers: Sequence[LayerPlan], specs: list[list[str]], font: float) -> None:
-    """A cell for each tensor of each layer: its format, coloured by its bits."""
-    bits = np.array([[getattr(layer, slot).width for slot in _SLOTS] for layer in layers], dtype=np.float64)
+def _formats(
+    axes: Axes,
+    slots: Sequence[str],
+    tensors: Sequence[Sequence[Format | None]],
+    specs: list[list[str]],
+    font: float,
+) -> None:
+    """A cell for each tensor of each layer: its format, coloured by its bits; none where a layer has no such tensor."""
+    bits = np.array([[np.nan if fmt is None else fmt.width for fmt in row] for row in tensors], dtype=np.float64)
     levels = np.clip((np.log2(np.maximum(bits, 2.0)) - 1) / _BITS, 0.0, 1.0)
-    edges = np.arange(len(_SLOTS) + 1) - 0.5, np.arange(len(layers) + 1) - 0.5
+    edges = np.arange(len(slots) + 1) - 0.5, np.arange(len(tensors) + 1) - 0.5
     axes.pcolormesh(*edges, levels, cmap=LEVELS, vmin=0, vmax=1, edgecolors="white", linewidth=1.0)
     for row, column in np.ndindex(bits.shape):
-        colour = ink(float(levels[row, column]))
+        colour = ink(float(np.nan_to_num(levels[row, column])))
         axes.text(column, row, specs[row][column], ha="center", va="center", fontsize=font, color=colour)
     axes.set_title("formats", fontsize=TEXT)
-    axes.set_xticks(range(len(_SLOTS)), list(_SLOTS.values()), fontsize=SMALL)
+    axes.set_xticks(range(len(slots)), [_SLOTS[slot] for slot in slots], fontsize=SMALL)
     axes.set_yticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

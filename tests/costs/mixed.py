@@ -10,6 +10,7 @@ from torch import nn
 from evonas.chains import Chain, Extent
 from evonas.errors import InvalidArgument
 from evonas.formats import parse
+from evonas.network import OPTIONAL
 from evonas.plan import Layer, Network, PlanSpace
 from evonas.space import Gene
 
@@ -24,7 +25,7 @@ SPECS = tuple(
 
 
 def random_mixed(rng: np.random.Generator) -> PlanSpace:
-    """A stack of layers (linear, conv, grouped, depthwise, transposed) on chains, with genes for most tensors."""
+    """Layers of every kind on chains (depthwise, transposed, products, sums, ...), with genes for most tensors."""
     chains = tuple(Chain(f"c{i}", int(rng.integers(1, 7)) * 4) for i in range(int(rng.integers(1, 4))))
     widths = [
         Extent(int(rng.integers(1, 40))),
@@ -33,10 +34,15 @@ def random_mixed(rng: np.random.Generator) -> PlanSpace:
     ]
     layers = [_layer(f"l{i}", widths[i], widths[i + 1], rng) for i in range(len(widths) - 1)]
     layers.append(Layer("bn", "batchnorm", widths[1], widths[1], positions=3))
-    network = Network(tuple(layers), chains)
+    for i in range(int(rng.integers(0, 4))):
+        layers.insert(
+            int(rng.integers(0, len(layers))), _between(f"e{i}", widths[int(rng.integers(1, len(widths)))], rng)
+        )
+    outputs = [layer.name for layer in layers if layer.kind != "batchnorm" and rng.random() < 0.3]
+    network = Network(tuple(layers), chains).asking(OPTIONAL if rng.random() < 0.8 else (), outputs)
     genes = [Gene(chain.name, (0.5, 1.0, 2.0)) for chain in chains]
     for layer in network.quantizable:
-        for slot in ("data_in", "weight", "bias"):
+        for slot in layer.slots:
             if rng.random() < 0.8:
                 genes.append(_fitting(network, f"{layer.name}.{slot}", rng, genes[: len(chains)]))
     return PlanSpace(network, genes)
@@ -66,6 +72,41 @@ def _layer(name: str, inputs: Extent, outputs: Extent, rng: np.random.Generator)
     )
 
 
+def _between(name: str, width: Extent, rng: np.random.Generator) -> Layer:
+    """A product of two activations, a sum or an embedding."""
+    rows, columns = (int(rng.integers(1, 9)) for _ in range(2))
+    kind = str(rng.choice(["matmul", "add", "embedding"]))
+    if kind == "add":
+        return Layer(
+            name,
+            kind,
+            width,
+            width,
+            width,
+            positions=rows,
+            input_positions=rows,
+            bias=False,
+            axes=(-1, -1),
+            places=(0,),
+        )
+    if kind == "embedding":
+        return Layer(name, kind, Extent(1), width, Extent(30), positions=rows, bias=False)
+    return Layer(
+        name,
+        kind,
+        width,
+        Extent(columns),
+        width,
+        positions=rows,
+        input_positions=rows,
+        bias=False,
+        second=width,
+        second_positions=columns,
+        axes=(-1, -2),
+        places=(0,),
+    )
+
+
 def _fitting(network: Network, target: str, rng: np.random.Generator, chains: list[Gene]) -> Gene:
     """A gene of a few formats that fit the tensor; the constructor says which do."""
     fitting = []
@@ -82,12 +123,24 @@ def _fitting(network: Network, target: str, rng: np.random.Generator, chains: li
 
 
 def shape(layer: Layer, slot: str, channels: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape of one tensor as a PyTorch module has it; inputs without the batch, channels last."""
+    """The shape of one tensor as a PyTorch module has it; activations without the batch, channels last.
+
+    Both operands of a sum are one tensor; those of a product have what it sums over last.
+    """
+    if not layer.has(slot):
+        return ()
     inputs, outputs = layer.inputs.count(channels), layer.outputs.count(channels)
     if slot == "bias":
         return (outputs,) if layer.bias else ()
     if slot == "data_in":
-        return (layer.input_positions, inputs)
+        return (layer.input_positions * (2 if layer.kind == "add" else 1), inputs)
+    if slot == "data_in2":
+        assert layer.second is not None
+        return (layer.second_positions, layer.second.count(channels))
+    if slot == "data_out":
+        return (layer.positions, outputs)
+    if layer.kind == "embedding":
+        return tuple(nn.Embedding(30, outputs).weight.shape)
     if layer.kind == "linear":
         return tuple(nn.Linear(inputs, outputs).weight.shape)
     groups = inputs // (layer.fan_in.count(channels) if layer.fan_in else inputs)

@@ -16,6 +16,7 @@ from evonas.costs import cost, load_device
 from evonas.errors import InvalidArgument
 from evonas.formats import Float32, Format, parse
 from evonas.formats.blocks import Blocked
+from evonas.network import DATA, SLOTS
 from evonas.plan import Layer, LayerPlan, Network, Plan, PlanSpace
 from evonas.space import Gene
 
@@ -26,7 +27,7 @@ def bits(layer: LayerPlan, slot: str, channels: Mapping[str, int]) -> int:
     """Bits of one tensor: the format's own count on the shape that PyTorch gives the tensor."""
     fmt: Format = getattr(layer, slot)
     found = shape(layer.layer, slot, channels)
-    if slot == "data_in" and (isinstance(fmt, Blocked) or getattr(fmt, "per_channel", False)):
+    if slot in DATA and (isinstance(fmt, Blocked) or getattr(fmt, "per_channel", False)):
         fmt = dataclasses.replace(fmt, axis=-1)  # type: ignore[type-var]
     return fmt.tensor_bits(found) if found else 0
 
@@ -35,34 +36,52 @@ def counted(network: Network, plan: Plan) -> dict[str, float]:
     """Size, averages, memory and energy of one plan, from their definitions."""
     channels = dict(plan.channels)
     parameter_bits = parameters = data_bits = data = 0
-    moments, picojoules = [], 0.0
+    moments, picojoules, operations = [], 0.0, 0
     for layer in network.layers:
         if layer.kind == "batchnorm":
             parameters += 2 * layer.outputs.count(channels)
             parameter_bits += 64 * layer.outputs.count(channels)
+        elif layer.kind == "embedding" and not layer.asked:
+            parameters += 30 * layer.outputs.count(channels)
+            parameter_bits += 32 * 30 * layer.outputs.count(channels)
+        elif layer.kind == "matmul" and not layer.quantizable:
+            macs = layer.positions * layer.outputs.count(channels) * layer.inputs.count(channels)
+            picojoules, operations = picojoules + macs * 4.6, operations + 1024 * macs
     for i, layer in enumerate(plan.layers):
-        own = {slot: bits(layer, slot, channels) for slot in ("weight", "bias", "data_in")}
+        own = {slot: bits(layer, slot, channels) for slot in SLOTS}
         elements = {slot: int(np.prod(s)) if (s := shape(layer.layer, slot, channels)) else 0 for slot in own}
         parameter_bits += own["weight"] + own["bias"]
         parameters += elements["weight"] + elements["bias"]
-        data_bits, data = data_bits + own["data_in"], data + elements["data_in"]
-        each = 32.0
-        if i + 1 < len(plan.layers):
-            follower = plan.layers[i + 1]
-            each = bits(follower, "data_in", channels) / int(np.prod(shape(follower.layer, "data_in", channels)))
+        data_bits, data = data_bits + sum(own[slot] for slot in DATA), data + sum(elements[slot] for slot in DATA)
+        each, followers = 32.0, [other for other in plan.layers[i + 1 :] if "data_in" in other.layer.slots]
+        if layer.layer.rounds:
+            each = own["data_out"] / elements["data_out"]
+        elif followers:
+            read = shape(followers[0].layer, "data_in", channels)
+            each = bits(followers[0], "data_in", channels) / int(np.prod(read))
         written = layer.outputs * layer.layer.positions * each
-        moments.append(own["data_in"] + written)
-        macs = elements["weight"] * (layer.layer.uses or layer.layer.positions)
-        product = 0.2 * layer.data_in.width * layer.weight.width / 64 + 0.1
-        if isinstance(layer.data_in, Float32) or isinstance(layer.weight, Float32):
+        inputs = own["data_in"] + own["data_in2"]
+        moments.append(inputs + written)
+        second, macs = layer.weight, elements["weight"] * (layer.layer.uses or layer.layer.positions)
+        stored = own["weight"] + own["bias"]
+        if layer.layer.kind == "matmul":
+            second, macs = layer.data_in2, layer.layer.positions * layer.outputs * layer.inputs
+        if layer.layer.kind == "embedding":
+            macs, stored = 0, own["weight"] * layer.layer.positions / 30  # the rows that are looked up
+        product = 0.2 * layer.data_in.width * second.width / 64 + 0.1
+        if isinstance(layer.data_in, Float32) or isinstance(second, Float32):
             product = 4.6
-        picojoules += macs * product + sum(own.values()) * 100 / 64 + written * 100 / 64
+        picojoules += macs * product
+        operations += macs * layer.data_in.width * second.width
+        if layer.layer.kind != "add":  # which is fused
+            picojoules += (stored + inputs + written) * 100 / 64
     return {
         "size": parameter_bits,
         "parameters": parameters,
         "average_bitwidth_all": (parameter_bits + data_bits) / (parameters + data),
         "activation_memory": max(moments),
         "energy": picojoules / 1000,
+        "bops": operations,
     }
 
 
