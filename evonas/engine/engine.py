@@ -112,9 +112,9 @@ class Engine:
     def _kernel(self, node: Node, parts: Parts | None, shapes: _Shapes) -> Kernel:
         graph = self._network.graph
         module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
-        rank = shapes.ranks.get(node.all_input_nodes[0], 0) if node.all_input_nodes else 0
+        rank = shapes.ranks.get(node.all_input_nodes[0], 0) if node.args and node.all_input_nodes else 0
         if parts is not None and not parts.plans[0].layer.rounds and Linear.suits(module, rank):
-            return Linear(self._network, node, parts)
+            return Linear(self._network, node, parts, self._memory)
         return Relu(node) if Relu.suits(node, module) else General(self._network, node, parts)
 
 

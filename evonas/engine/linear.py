@@ -1,16 +1,18 @@
 """Linear layers in fixed point: many at once, as one batched matrix product.
 
 Where data, weights and bias are fixed point, every product and sum is an integer in units of the finest step. While
-none can reach 2^24, float32 holds all of them exactly, so any order of summation gives the same bits, and the layers
-of a block can go through one batched product. A layer without that certificate is run by itself, as ever.
+none reaches 2^24, float32 holds all of them exactly, so any order of summation gives the same bits, and the layers of a
+block can go through one batched product. Whether one can reach it follows from the formats (`largest_inputs`), or else
+from the largest inputs that are really there. A layer without this certificate is run by itself, as in the plain path.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,66 +25,92 @@ from evonas.engine.values import Stack, Value, stacked
 from evonas.formats import Fixed, Format
 from evonas.plan import LayerPlan
 from evonas.quantize import PostTraining
-from evonas.space import IntArray
+from evonas.space import BoolArray, FloatArray, IntArray
 
-__all__ = ["Linear", "exact_sums"]
+__all__ = ["Linear", "LinearStep", "largest_inputs"]
 
 _EXACT = 2.0**24  # below it float32 holds every integer
 _SMALL = 2**16  # weights up to which a batched product beats a loop
 _LEAST_STEP = 2.0**-100  # so that nothing becomes subnormal
 
 
-def exact_sums(plan: LayerPlan, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether every partial sum of a linear layer is exact in float32, whatever the order of summation.
+def finest_step(plan: LayerPlan) -> float | None:
+    """What every product and sum of a linear layer is a multiple of; None where formats are not all fixed point."""
+    slots = ("data_in", "weight", *(["bias"] if "bias" in plan.formats else []))
+    formats = [plan.formats[slot] for slot in slots]
+    if len(slots) < len(plan.formats) or not all(isinstance(fmt, Fixed) for fmt in formats):
+        return None
+    data, weight, *bias = (1 / _grid(fmt)[0] for fmt in formats)
+    step = min(data * weight, *bias, 1.0)
+    return step if step >= _LEAST_STEP else None
+
+
+def largest_inputs(plan: LayerPlan, weight: Tensor, bias: Tensor | None) -> float:
+    """The integer inputs up to which every partial sum is exact in float32, whatever the order of summation.
+
+    -1 where there are none.
 
     Args:
         plan: formats of the layer, concrete.
         weight: its quantized weight, shape (outputs, inputs).
         bias: its quantized bias, shape (outputs,).
     """
-    data, weights, biases = (plan.formats.get(slot) for slot in ("data_in", "weight", "bias"))
-    if not isinstance(data, Fixed) or not isinstance(weights, Fixed) or "data_out" in plan.formats:
-        return False
-    scale, low, _ = _grid(data)
-    largest = -low / scale * weight.double().abs().sum(1)
-    step = 1 / (scale * _grid(weights)[0])
-    if bias is not None:
-        if not isinstance(biases, Fixed):
-            return False
-        step = min(step, 1 / _grid(biases)[0])
-        largest = largest + bias.double().abs()
-    return step >= _LEAST_STEP and bool(largest.max() < _EXACT * step)
+    step = finest_step(plan)
+    if step is None:
+        return -1.0
+    room = _EXACT * step - (0.0 if bias is None else float(bias.abs().max()))
+    each = float(weight.double().abs().sum(1).max()) / _grid(plan.data_in)[0]
+    return room / each if each else math.inf
+
+
+class _Grid(NamedTuple):
+    """The integers of a fixed-point format, and how many of them there are in one."""
+
+    scale: float
+    lowest: float
+    highest: float
+
+
+def _grid(fmt: Format) -> _Grid:
+    assert isinstance(fmt, Fixed)
+    assert fmt.frac is not None
+    return _Grid(2.0**fmt.frac, float(fmt.lowest), float(fmt.highest))
 
 
 @dataclass(frozen=True)
 class _Rounding:
-    """The distinct inputs of a block in their data formats.
+    """Inputs of one format.
 
     Args:
-        source: which of the values that arrive each is made of, shape (u,); None where they are the first u in order.
-        count: u.
-        scale, low, high: of each format, shape (u, 1, 1), or numbers where all have the same.
+        rows: which of the rounded inputs they are.
+        source: which of the values that arrive each is made of, shape (rows,), or a slice of them.
+        grid: the format.
     """
 
-    source: Tensor | None
-    count: int
-    scale: Tensor | float
-    low: Any
-    high: Any
+    rows: slice
+    source: Tensor | slice
+    grid: _Grid
 
-    def __call__(self, value: Stack) -> Tensor:
-        """Integers, shape (u, channels, samples): a value times its scale, rounded half to even, clipped."""
-        data = value.data
-        if self.source is None:
-            found = data[: self.count] * self.scale
+    def write(self, value: Stack, found: Tensor) -> None:
+        """Write scaled values, clipped but not yet rounded, into `found` (u, channels, samples)."""
+        target = found[self.rows]
+        if isinstance(self.source, slice):
+            torch.mul(value.data[self.source], self.grid.scale, out=target)
         else:
-            found = data.index_select(0, self.source)
-            found.mul_(self.scale)
-        found.round_()
-        if not isinstance(self.low, Tensor) or not isinstance(self.high, Tensor):
-            return found.clamp_(0.0 if value.relu else self.low, self.high)
-        torch.minimum(found, self.high, out=found)  # `clamp_` with tensors is many times slower
-        return found.clamp_(min=0.0) if value.relu else torch.maximum(found, self.low, out=found)
+            torch.index_select(value.data, 0, self.source, out=target).mul_(self.grid.scale)
+        target.clamp_(0.0 if value.relu else self.grid.lowest, self.grid.highest)
+
+
+def _roundings(source: IntArray, grids: Sequence[_Grid], device: torch.device) -> Iterator[_Rounding]:
+    """The inputs made of the values `source`, shape (u,): consecutive ones of the same of `grids` together."""
+    starts = [i for i, grid in enumerate(grids) if i == 0 or grid != grids[i - 1]]
+    for start, stop in zip(starts, [*starts[1:], len(grids)], strict=True):
+        part = source[start:stop]
+        if (np.diff(part) == 1).all():
+            chosen: Tensor | slice = slice(int(part[0]), int(part[-1]) + 1)
+        else:
+            chosen = torch.from_numpy(part).to(device)
+        yield _Rounding(slice(start, stop), chosen, grids[start])
 
 
 @dataclass(frozen=True)
@@ -92,12 +120,31 @@ class _Product:
     Args:
         inputs: the slice of inputs.
         outputs: the slice of outputs; those of one input lie together.
-        parts: which plan of the layer each output has, shape (outputs,).
+        parts: the layer's plan of each output, shape (inputs, outputs of each), or (1, ...) for all inputs.
+        tensors: their weights and biases, where there is room to keep them.
     """
 
     inputs: slice
     outputs: slice
     parts: Tensor
+    tensors: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class _Doubts:
+    """The outputs of batched products that may not be exact.
+
+    Args:
+        outputs: which of the results, shape (d,).
+        rounded: which of the rounded inputs, shape (d,).
+        sources: which of the values that arrive, shape (d,).
+        parts: the layer's plan of each, shape (d,).
+    """
+
+    outputs: IntArray
+    rounded: IntArray
+    sources: IntArray
+    parts: IntArray
 
 
 @dataclass(frozen=True)
@@ -107,22 +154,26 @@ class LinearStep:
     Args:
         ids: the variants, ascending, shape (v,).
         position: where each lies among the results, shape (v,).
-        rounding, products: of those that go through batched products.
-        alone: of the others: result, which of the values that arrive, and the layer's plan.
+        inputs: how many distinct inputs go through batched products.
+        roundings, products: how these are made, and what becomes of them.
+        doubts: those of them whose inputs must be looked at.
+        alone: of the others: which of the results, of the values that arrive, and of the layer's plans.
     """
 
     ids: IntArray
     position: IntArray
-    rounding: _Rounding
+    inputs: int
+    roundings: tuple[_Rounding, ...]
     products: tuple[_Product, ...]
-    alone: tuple[tuple[int, int, LayerPlan], ...]
+    doubts: _Doubts
+    alone: tuple[tuple[int, int, int], ...]
 
 
 class Linear:
     """One linear layer on vectors under all plans that it has among the genomes."""
 
-    def __init__(self, network: PostTraining, node: Node, parts: Parts) -> None:
-        self._network, self._node, self._parts = network, node, parts
+    def __init__(self, network: PostTraining, node: Node, parts: Parts, memory: int) -> None:
+        self._network, self._node, self._parts, self._memory = network, node, parts, memory
         self._source = node.all_input_nodes[0]
 
     @staticmethod
@@ -138,37 +189,70 @@ class Linear:
         source = sources[self._source]
         ids, first = np.unique(variants.ids[rows], return_index=True)
         part, data, source = self._parts.picks[rows][first], variants.data[rows][first], source[first]
-        exact = np.flatnonzero(self._bank.exact[part])
-        alone = np.flatnonzero(~self._bank.exact[part])
-        _, at, which, counts = np.unique(data[exact], return_index=True, return_inverse=True, return_counts=True)
-        ranked = np.argsort(counts, kind="stable")  # inputs that meet equally many weights lie together
-        order = exact[np.argsort(np.argsort(ranked)[which], kind="stable")]
+        fixed = np.flatnonzero(self._bank.fixed[part])
+        alone = np.flatnonzero(~self._bank.fixed[part])
+        _, at, which, counts = np.unique(data[fixed], return_index=True, return_inverse=True, return_counts=True)
+        kinds = self._parts.data[part[fixed[at]]]
+        ranked = np.lexsort((source[fixed[at]], kinds, counts))  # those that meet equally many weights lie together
+        rank = np.argsort(ranked)[which]
+        sorting = np.argsort(rank, kind="stable")
+        order, rank, chosen = fixed[sorting], rank[sorting], fixed[at[ranked]]
         position = np.empty(len(ids), dtype=np.int64)
         position[np.concatenate([order, alone])] = np.arange(len(ids))
-        chosen = exact[at[ranked]]
+        doubtful = np.flatnonzero(~self._bank.exact[part[order]])
+        which = order[doubtful]
         return LinearStep(
             ids,
             position,
-            self._bank.rounding(source[chosen], part[chosen]),
-            tuple(_products(counts[ranked], part[order], self._bank.weight.device)),
-            tuple((int(position[i]), int(source[i]), self._parts.plans[part[i]]) for i in alone),
+            len(chosen),
+            tuple(_roundings(source[chosen], [self._bank.grids[i] for i in part[chosen]], self._bank.weight.device)),
+            tuple(self._kept(product) for product in _products(counts[ranked], part[order], self._bank.weight.device)),
+            _Doubts(doubtful, rank[doubtful], source[which], part[which]),
+            tuple((int(position[i]), int(source[i]), int(part[i])) for i in alone),
         )
+
+    def _kept(self, product: _Product) -> _Product:
+        """The same with its weights, while they take less than `memory` for all genomes."""
+        if self._bank.weight[0].numel() * len(self._parts.picks) * 4 > self._memory:
+            return product
+        return replace(product, tensors=self._bank.of_outputs(product.parts))
 
     def run(self, step: LinearStep, values: Mapping[Node, Value]) -> Stack:
         arrived = stacked(values[self._source])
         inputs, samples, outputs = arrived.data.shape[1], arrived.data.shape[2], self._bank.weight.shape[1]
         found = arrived.data.new_empty(len(step.ids), outputs, samples)
-        if step.products:
-            rounded = step.rounding(arrived)
+        rounded = arrived.data.new_empty(step.inputs, inputs, samples)
+        for rounding in step.roundings:
+            rounding.write(arrived, rounded)
+        rounded.round_()
         for product in step.products:
             group = rounded[product.inputs]
-            weight = self._bank.weight[product.parts].view(len(group), -1, inputs)
-            bias = self._bank.bias[product.parts].view(len(group), -1, 1)
-            torch.baddbmm(bias, weight, group, out=found[product.outputs].view(len(group), -1, samples))
-        for position, source, plan in step.alone:
+            weight, bias = product.tensors or self._bank.of_outputs(product.parts)
+            shape = (len(group), -1, -1)
+            torch.baddbmm(
+                bias.expand(shape),
+                weight.expand(shape),
+                group,
+                out=found[product.outputs].view(len(group), -1, samples),
+            )
+        for position, source, part in [*step.alone, *self._inexact(step.doubts, rounded, arrived.relu)]:
+            plan = self._parts.plans[part]
             args, kwargs = self._network.rounded_inputs(self._node, plan, (arrived.one(source),), {})
             found[position] = self._network.run_layer(self._node, plan, args, kwargs).t()
         return Stack(found)
+
+    def _inexact(self, doubts: _Doubts, rounded: Tensor, positive: bool) -> Iterator[tuple[int, int, int]]:
+        """What must be computed alone, as the inputs really are: result, value that arrives, plan."""
+        if not len(doubts.outputs):
+            return
+        first = int(doubts.rounded.min())
+        flat = rounded[first : int(doubts.rounded.max()) + 1].flatten(1)
+        ends = flat.amax(1) if positive else torch.maximum(flat.amax(1), flat.amin(1).neg_())
+        largest = ends.cpu().numpy()
+        for row in np.flatnonzero(
+            ~(largest[doubts.rounded - first] < self._bank.room[doubts.parts])
+        ):  # NaN is not below
+            yield int(doubts.outputs[row]), int(doubts.sources[row]), int(doubts.parts[row])
 
 
 @dataclass(frozen=True)
@@ -176,48 +260,43 @@ class _Bank:
     """What the plans of a layer need, by plan.
 
     Args:
-        weight: in units of the layer's integer inputs where sums are exact, shape (plans, outputs, inputs).
+        weight: in units of the layer's integer inputs where formats are fixed point, shape (plans, outputs, inputs).
         bias: shape (plans, outputs, 1).
-        exact: whether sums are, shape (plans,).
-        grid: scale, lowest and highest integer of the data format, shape (3, plans).
+        grids: of the data formats; of no meaning where formats are not fixed point.
+        room: the integer inputs below which sums are exact, shape (plans,); negative where formats are not fixed point.
     """
 
     weight: Tensor
     bias: Tensor
-    exact: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    grid: Tensor
+    grids: Sequence[_Grid]
+    room: FloatArray
+
+    def of_outputs(self, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and biases of `parts` (inputs, outputs of each), those of an input one below the other."""
+        return self.weight[parts].flatten(1, 2), self.bias[parts].flatten(1, 2)
+
+    @property
+    def fixed(self) -> BoolArray:
+        """Whether all formats are fixed point, shape (plans,)."""
+        return self.room >= 0
+
+    @cached_property
+    def exact(self) -> BoolArray:
+        """Whether sums are exact for any inputs, shape (plans,)."""
+        return self.fixed & (self.room > [-grid.lowest for grid in self.grids])
 
     @classmethod
     def of(cls, network: PostTraining, plans: Sequence[LayerPlan]) -> _Bank:
         """The bank of the concrete `plans` of one layer."""
-        weights, biases, exact, grid = [], [], [], []
+        weights, biases, grids, room = [], [], [], []
         for plan in plans:
             tensors = network.parameters_of(plan)
             weight, bias = tensors["weight"], tensors.get("bias")
-            exact.append(exact_sums(plan, weight, bias))
-            scale, low, high = _grid(plan.data_in) if exact[-1] else (1.0, 0.0, 0.0)
-            weights.append(weight / scale)
+            room.append(largest_inputs(plan, weight, bias))
+            grids.append(_grid(plan.data_in) if room[-1] >= 0 else _Grid(1.0, 0.0, 0.0))
+            weights.append(weight / grids[-1].scale)
             biases.append(weight.new_zeros(len(weight)) if bias is None else bias)
-            grid.append((scale, low, high))
-        bank = torch.stack(weights), torch.stack(biases).unsqueeze(2), torch.tensor(grid).t()
-        return cls(bank[0], bank[1], np.array(exact, dtype=np.bool_), bank[2].to(bank[0]))
-
-    def rounding(self, source: IntArray, part: IntArray) -> _Rounding:
-        """How the values that arrive become inputs: `source` of each, and the plan whose data format it has."""
-        device = self.weight.device
-        scale, low, high = self.grid[:, torch.from_numpy(part).to(device)].view(3, -1, 1, 1)
-        same = len(part) > 0 and bool((part == part[0]).all())
-        gather = None if np.array_equal(source, np.arange(len(source))) else torch.from_numpy(source).to(device)
-        if same:
-            return _Rounding(gather, len(source), float(scale[0]), float(low[0]), float(high[0]))
-        return _Rounding(gather, len(source), scale, low, high)
-
-
-def _grid(fmt: Format) -> tuple[float, float, float]:
-    """Scale, lowest and highest integer of a concrete fixed-point format."""
-    assert isinstance(fmt, Fixed)
-    assert fmt.frac is not None
-    return 2.0**fmt.frac, float(fmt.lowest), float(fmt.highest)
+        return cls(torch.stack(weights), torch.stack(biases).unsqueeze(2), grids, np.array(room))
 
 
 def _products(counts: IntArray, parts: IntArray, device: torch.device) -> Iterator[_Product]:
@@ -226,5 +305,7 @@ def _products(counts: IntArray, parts: IntArray, device: torch.device) -> Iterat
     for count in np.unique(counts):
         stop = int(np.searchsorted(counts, count, side="right"))
         outputs = slice(done, done + (stop - start) * int(count))
-        yield _Product(slice(start, stop), outputs, torch.from_numpy(parts[outputs]).to(device))
+        chosen = parts[outputs].reshape(stop - start, count)
+        chosen = chosen[:1] if (chosen == chosen[0]).all() else chosen
+        yield _Product(slice(start, stop), outputs, torch.from_numpy(chosen).to(device))
         start, done = stop, outputs.stop

@@ -19,7 +19,7 @@ from evonas.space import FloatArray, IntArray
 
 __all__ = ["Labelled", "Scores", "scores"]
 
-_LANES = 64  # chunks are whole multiples of it, so that every element goes through the same vector instructions
+_LANES = 32  # chunks are whole multiples of it, so that every element goes through the same vector instructions
 _STEPS = 2.0**30  # of a loss, in one nat
 
 

@@ -113,9 +113,17 @@ class Format(ABC):
         self.require_concrete()
         if working(values).numel() == 0:
             return values.clone()
+        if not (torch.is_grad_enabled() and values.requires_grad):
+            return self._cast(self.nearest_values(working(values)), values.dtype)
         quantized, inside = self.nearest(working(values))
-        cast = cast_inwards(quantized, values.dtype) if self.short else quantized.to(values.dtype)
-        return rounded(values, cast, inside)
+        return rounded(values, self._cast(quantized, values.dtype), inside)
+
+    def nearest_values(self, work: Tensor) -> Tensor:
+        """The first of what `nearest` returns, for those who need no gradient."""
+        return self.nearest(work)[0]
+
+    def _cast(self, quantized: Tensor, dtype: torch.dtype) -> Tensor:
+        return cast_inwards(quantized, dtype) if self.short else quantized.to(dtype)
 
     def bits(self, elements: Any, channels: Any = 1, rows: Any = 1) -> Any:
         """Bits that a tensor of `elements` elements takes, shared scales and exponents included.

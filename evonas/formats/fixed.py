@@ -85,10 +85,14 @@ class Fixed(Format):
 
     def nearest(self, work: Tensor) -> tuple[Tensor, Tensor]:
         assert self.frac is not None
-        scale = 2.0**self.frac
-        scaled = work * scale
+        scaled = work * 2.0**self.frac
         inside = (scaled >= self.lowest - 0.5) & (scaled <= self.highest + 0.5)
-        return scaled.round().clamp(self.lowest, self.highest) / scale, inside
+        return self.nearest_values(work), inside
+
+    def nearest_values(self, work: Tensor) -> Tensor:
+        assert self.frac is not None
+        scale = 2.0**self.frac
+        return (work.detach() * scale).round_().clamp_(self.lowest, self.highest).div_(scale)
 
     def calibrate(self, values: Tensor, method: str = "mse", *, percentile: float = 99.9) -> Self:
         """The fraction width that is best by `method` on the finite `values` (any shape).

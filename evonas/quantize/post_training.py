@@ -157,8 +157,11 @@ class PostTraining:
     def run_layer(self, node: torch.fx.Node, part: LayerPlan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What a layer's node returns for arguments that are rounded already, all else in the formats of `part`."""
         if node.op == "call_module":
-            module = self.graph.get_submodule(str(node.target))
-            result = torch.func.functional_call(module, self.parameters_of(part), args, dict(kwargs))
+            module, tensors = self.graph.get_submodule(str(node.target)), self.parameters_of(part)
+            if type(module) is nn.Linear and not kwargs:  # what its `forward` does, without a functional call's cost
+                result = nn.functional.linear(args[0], tensors["weight"], tensors.get("bias"))
+            else:
+                result = torch.func.functional_call(module, tensors, args, dict(kwargs))
         elif part.layer.kind == "add":  # never in place: the arguments may be needed again
             result = torch.add(*(self._operand(node, args, kwargs, at) for at in (0, 1)), alpha=kwargs.get("alpha", 1))
         else:

@@ -1,0 +1,240 @@
+"""What evaluating a generation together saves, side by side with ways to do it one candidate at a time.
+
+    python runs/benchmark_throughput.py [--only jsc,mnist5k,digits-ptq] [--repeats 3] [--growth]
+
+(a) builds a module per candidate, runs it in batches of 512 and counts with torchmetrics; (b) is a functional loop over
+the whole set, (c) the same in chunks that stay in cache, (d) is the engine, (e) the bare matrix products and convolutions
+of (d), of the same shapes on random numbers. All run on one thread, in turn; what is printed is CPU time a candidate,
+the median of the repeats, and the peak memory beyond what was in use before. `--growth` draws how (c) and (d) grow with
+layers, population and samples.
+
+`jsc` is the 16-32-64-5 network with the widths of the labs and 16,384 samples, drawn from five Gaussian clusters unless
+`--data` names a file of jets. (a), (b) and (c) take at most `--at-most` candidates, spread evenly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchmetrics.classification import MulticlassAccuracy
+
+import evonas
+from evonas.engine import Engine, Labelled, scores
+from evonas.problem.network import NetworkProblem
+from evonas.problems import load
+from evonas.problems.jsc import LAYERS, jet_network
+from evonas.training import seeded
+
+JSC_FORMATS = ["fixed4.2", "fixed8.4", "fixed8.6", "fixed16.8"]
+GENERATION = 64
+FIGURE = Path(__file__).parent / "figures" / "throughput_growth.png"
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")
+
+
+@dataclass
+class Case:
+    """A problem of one network, and genomes of it.
+
+    Args:
+        problem: the problem.
+        chunk: samples that stay in cache, for (c).
+        generations: name to genomes (n, n_genes).
+    """
+
+    problem: NetworkProblem
+    chunk: int
+    generations: dict[str, np.ndarray]
+
+
+def clusters(samples: int, features: int = 16, classes: int = 5) -> tuple[Tensor, Tensor]:
+    """Standardised samples of Gaussian clusters that overlap, and their classes."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(classes, size=samples)
+    inputs = rng.normal(size=(classes, features))[targets] * 0.5 + rng.normal(size=(samples, features))
+    return torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(targets)
+
+
+def jsc(data: str) -> NetworkProblem:
+    """The network of the labs with their four formats for data and weight of each layer: 4,096 genomes."""
+    if data:
+        return load("jsc-lab", {"data": data, "samples": 49_152, "widths": ",".join(JSC_FORMATS), "multipliers": "1"})
+    inputs, targets = clusters(3 * 16_384)
+    parts = [slice(i, i + 16_384) for i in range(0, len(inputs), 16_384)]
+    return evonas.ModelProblem(
+        seeded(lambda: jet_network(LAYERS["jsc-lab"]), 0).eval(),
+        train=(inputs[parts[0]], targets[parts[0]]),
+        validation=(inputs[parts[1]], targets[parts[1]]),
+        test=(inputs[parts[2]], targets[parts[2]]),
+        space={"widths": JSC_FORMATS, "multipliers": [1]},
+        weights="scratch",
+        epochs=2,
+        name="jsc",
+    )
+
+
+def evolved(problem: NetworkProblem) -> np.ndarray:
+    """The last 64 genomes that NSGA-II evaluated in a real search of 640."""
+    found = evonas.search(problem, budget=10 * GENERATION, progress="none", objectives=["accuracy", "size", "bops"])
+    return np.array([evaluation.genome for evaluation in found.archive.evaluations[-GENERATION:]])
+
+
+def case(name: str, data: str) -> Case:
+    """The problem `name` with its generations."""
+    if name == "jsc":
+        problem: NetworkProblem = jsc(data)
+    else:
+        problem = load(name, {"multipliers": "1", "weights": "scratch", "epochs": 2} if name == "mnist5k" else {})
+    generations = {
+        "random 64": problem.space.sample(GENERATION, np.random.default_rng(0)),
+        "evolved 64": evolved(problem),
+    }
+    if problem.space.size <= 50_000:
+        generations["grid"] = np.concatenate(list(problem.space.chunks()))
+    return Case(problem, 32 if name == "mnist5k" else 2048, generations)
+
+
+def rebuilt(problem: NetworkProblem, genomes: np.ndarray) -> list[float]:
+    """(a) Accuracies with a module per candidate, batches of 512 and torchmetrics."""
+    found = []
+    for genome in genomes:
+        module = problem.model(genome)
+        metric = MulticlassAccuracy(problem.classes, average="micro")
+        with torch.no_grad():
+            data = zip(problem.validation.inputs.split(512), problem.validation.targets.split(512), strict=True)
+            for inputs, targets in data:
+                metric.update(module(inputs), targets)
+        found.append(float(metric.compute()))
+    return found
+
+
+def looped(problem: NetworkProblem, genomes: np.ndarray, chunk: int) -> list[float]:
+    """(b), (c) Accuracies of a functional loop over candidates, `chunk` samples at a time."""
+    found, network, data = [], problem.network(genomes[0]), problem.validation
+    for genome in genomes:
+        plan, right = problem.plan_space.plan(genome), 0
+        for inputs, targets in zip(data.inputs.split(chunk), data.targets.split(chunk), strict=True):
+            right += int((network.forward(plan, inputs).argmax(1) == targets).sum())
+        found.append(right / len(data))
+    return found
+
+
+def together(problem: NetworkProblem, genomes: np.ndarray, labelled: Labelled) -> list[float]:
+    """(d) Accuracies by the engine."""
+    engine = Engine(problem.network(genomes[0]), problem.plan_space)
+    found: list[float] = scores(engine, genomes, labelled, loss=False).accuracy.tolist()
+    return found
+
+
+class Products(TorchDispatchMode):
+    """Notes the shapes of every matrix product and convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[tuple[object, ...], int] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in PRODUCTS:
+            key = (name, *(tuple(a.shape) if isinstance(a, Tensor) else str(a) for a in args))
+            self.calls = getattr(self, "calls", {})
+            self.calls[key] = (func.overloadpacket, args)
+            self.seen[key] = self.seen.get(key, 0) + 1
+        return func(*args, **(kwargs or {}))
+
+    def replay(self) -> Callable[[], None]:
+        """A call that repeats them on random numbers, into memory that is there."""
+        calls = []
+        for key, times in self.seen.items():
+            packet, args = self.calls[key]
+            drawn = [torch.randn(a.shape) if isinstance(a, Tensor) else a for a in args]
+            out = {} if key[0] == "convolution" else {"out": packet(*drawn)}
+            calls.append((packet, drawn, out, times))
+
+        def run() -> None:
+            for packet, drawn, out, times in calls:
+                for _ in range(times):
+                    packet(*drawn, **out)
+
+        return run
+
+
+def peak_of(call: Callable[[], object]) -> float:
+    """MiB that `call` needs at its peak beyond what was in use; NaN where the system does not say."""
+    status = Path("/proc/self/status")
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        before = _field(status, "VmRSS")
+        call()
+        return (_field(status, "VmHWM") - before) / 1024
+    return float("nan")
+
+
+def _field(status: Path, name: str) -> int:
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """CPU seconds of `call`."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def compare(found: Case, repeats: int, at_most: int) -> Iterator[str]:
+    """One line of a table for each generation."""
+    problem, data = found.problem, found.problem.validation
+    labelled = Labelled(data.inputs, data.targets)
+    for name, genomes in found.generations.items():
+        few = genomes[np.linspace(0, len(genomes) - 1, min(len(genomes), at_most)).astype(int)]
+        with torch.no_grad(), Products() as products:
+            reference = together(problem, genomes, labelled)
+        assert len(reference) == len(genomes)
+        calls: dict[str, tuple[Callable[[], object], int]] = {
+            "a": (lambda few=few: rebuilt(problem, few), len(few)),
+            "b": (lambda few=few: looped(problem, few, len(data)), len(few)),
+            "c": (lambda few=few: looped(problem, few, found.chunk), len(few)),
+            "d": (lambda genomes=genomes: together(problem, genomes, labelled), len(genomes)),
+            "e": (products.replay(), len(genomes)),
+        }
+        with torch.no_grad():
+            peaks = {letter: peak_of(call) for letter, (call, _) in calls.items()}
+            times = {letter: [] for letter in calls}
+            for _ in range(repeats):
+                for letter, (call, count) in calls.items():
+                    times[letter].append(1e3 * seconds_of(call) / count)
+        medians = {letter: statistics.median(values) for letter, values in times.items()}
+        cells = [f"{medians[letter]:8.3f} ms {peaks[letter]:5.0f} MiB" for letter in calls]
+        ratios = [medians[letter] / medians["d"] for letter in "abc"]
+        yield (
+            f"{problem.name:>10} {name:>10} {len(genomes):>6}  {'  '.join(cells)}  "
+            f"{'  '.join(f'{ratio:5.1f}x' for ratio in ratios)}  {medians['d'] / medians['e']:5.2f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="jsc,mnist5k,digits-ptq")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--at-most", type=int, default=64)
+    parser.add_argument("--data", default="", help="a file of jets")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    heads = [f"{letter:>8}{'':>13}" for letter in "abcde"]
+    print(f"{'':>10} {'':>10} {'':>6}  {'  '.join(heads)}  {'a/d':>6}  {'b/d':>6}  {'c/d':>6}  {'d/e':>5}")
+    for name in arguments.only.split(","):
+        for line in compare(case(name, arguments.data), arguments.repeats, arguments.at_most):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
