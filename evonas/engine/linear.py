@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -103,14 +104,16 @@ class _Rounding:
 
 def _roundings(source: IntArray, grids: Sequence[_Grid], device: torch.device) -> Iterator[_Rounding]:
     """The inputs made of the values `source`, shape (u,): consecutive ones of the same of `grids` together."""
-    starts = [i for i, grid in enumerate(grids) if i == 0 or grid != grids[i - 1]]
-    for start, stop in zip(starts, [*starts[1:], len(grids)], strict=True):
+    start = 0
+    for grid, run in groupby(grids):
+        stop = start + len(list(run))
         part = source[start:stop]
         if (np.diff(part) == 1).all():
             chosen: Tensor | slice = slice(int(part[0]), int(part[-1]) + 1)
         else:
             chosen = torch.from_numpy(part).to(device)
-        yield _Rounding(slice(start, stop), chosen, grids[start])
+        yield _Rounding(slice(start, stop), chosen, grid)
+        start = stop
 
 
 @dataclass(frozen=True)
