@@ -214,6 +214,16 @@ class Network:
         return tuple(slot for slot in SLOTS if slot in found)
 
     @cached_property
+    def unasked(self) -> dict[str, list[str]]:
+        """Type -> the layers of it that could have formats, and were not asked for."""
+        waiting = [layer for layer in self.layers if layer.optional and not layer.asked]
+        return {
+            kind: [one.name for one in waiting if one.type == kind]
+            for kind in OPTIONAL
+            if kind in {layer.type for layer in waiting}
+        }
+
+    @cached_property
     def folds(self) -> dict[str, str]:
         """Layer -> the batch norm that is folded into it."""
         return {layer.name: layer.norm for layer in self.layers if layer.norm and layer.folded}

@@ -284,6 +284,10 @@ def space(
     if found.frozen:
         rows = [[one.layer, one.side, str(one.channels or "-"), one.reason] for one in found.frozen]
         print_table(["frozen", "side", "channels", "why"], rows, sys.stdout)
+    network = getattr(getattr(found, "plan_space", None), "network", None)
+    if network is not None and network.unasked:
+        header = ["type", "layers that have formats when a rule asks for their type"]
+        print_table(header, [[kind, ", ".join(names)] for kind, names in network.unasked.items()], sys.stdout)
     rows = [
         [o.name, o.unit, "max" if o.maximise else "min", "exact" if o.exact else "measured", o.note]
         for o in found.objectives

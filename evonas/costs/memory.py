@@ -58,12 +58,17 @@ def traffic(plans: Plans) -> FloatArray:
 
     A sum is fused with the layer before it and moves nothing; of a table only the rows are read that are looked up.
     """
-    parameters: FloatArray = layer_bits(plans).astype(np.float64)
-    fused = np.array([layer.kind != "add" for layer in plans.network.quantizable], dtype=np.float64)
+    return plans.once("traffic", _traffic)
+
+
+def _traffic(plans: Plans) -> FloatArray:
+    moved: FloatArray = layer_bits(plans) + input_bits(plans) + output_bits(plans)
     for column, layer in enumerate(plans.network.quantizable):
-        if layer.kind == "embedding" and layer.fan_in is not None:
-            parameters[:, column] *= layer.positions / plans.count(layer.fan_in)
-    moved: FloatArray = (parameters + input_bits(plans) + output_bits(plans)) * fused
+        if layer.kind == "add":
+            moved[:, column] = 0
+        elif layer.kind == "embedding" and layer.fan_in is not None:
+            read = layer.positions / plans.count(layer.fan_in)
+            moved[:, column] -= layer_bits(plans)[:, column] * (1 - read)
     return moved
 
 
