@@ -62,8 +62,8 @@ def parts_of(network: PostTraining, space: PlanSpace, genomes: IntArray) -> dict
     found = {}
     for position, layer in enumerate(space.network.quantizable):
         columns = [genomes[:, gene] for gene in space.genes_of(layer.name)]
-        picks = joint(columns, len(genomes))
-        first = np.unique(picks, return_index=True)[1]
+        # A layer with a single gene has its choices here, not all of which need occur.
+        _, first, picks = np.unique(joint(columns, len(genomes)), return_index=True, return_inverse=True)
         plans = tuple(network.concrete_layer(space.plan(genomes[row]).layers[position]) for row in first)
         kinds: dict[object, int] = {}
         data = np.array([kinds.setdefault(_reads(plan), len(kinds)) for plan in plans], dtype=np.int64)

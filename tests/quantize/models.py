@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from graph.models_odd import ODD
 from graph.models_real import REAL
@@ -12,16 +14,32 @@ from torch import Tensor, nn
 from evonas.describe import describe
 from evonas.graph import find_chains, resize
 from evonas.network import OPTIONAL, TYPES
-from evonas.plan import Plan
+from evonas.plan import Plan, PlanSpace
 from evonas.problem.joint import JointSpace, plan_space
 from evonas.quantize import PostTraining
+from evonas.space import IntArray
 from evonas.training import seeded
 
 MODELS = {**SMALL, **REAL, **ODD}
 
 
-def any_plan(name: str, seed: int) -> tuple[PostTraining, Plan, nn.Module, Tensor]:
-    """A random plan of model `name` with formats for every tensor that can have one, its network, and an input."""
+@dataclass(frozen=True)
+class Ready:
+    """A model with formats for every tensor that can have one, resized as a random genome says."""
+
+    network: PostTraining
+    space: PlanSpace
+    genome: IntArray
+    sized: nn.Module
+    inputs: Tensor
+
+    @property
+    def plan(self) -> Plan:
+        return self.space.plan(self.genome)
+
+
+def any_plan(name: str, seed: int) -> Ready:
+    """A random plan of model `name`; batch norms are folded when `seed` is odd."""
     build, inputs = MODELS[name]
     model = seeded(lambda: randomise(build()), 0).float().eval()
     chains = find_chains(model, inputs)
@@ -33,7 +51,8 @@ def any_plan(name: str, seed: int) -> tuple[PostTraining, Plan, nn.Module, Tenso
     tensors = ("data_in", "weight", "bias", "data_out")
     widths = ("fixed4", "int8", "uint4", "fp8e4m3", "log4", 8)
     space = plan_space(network, JointSpace(widths, (0.5, 1), types=asked, tensors=tensors))
-    plan = space.plan(space.space.sample(1, np.random.default_rng(seed))[0])
+    genome = space.space.sample(1, np.random.default_rng(seed))[0]
+    plan = space.plan(genome)
     counts = {chain: count for chain, count in plan.channels if count != chains[chain].channels}
     sized = resize(model, counts, chains=chains)
-    return PostTraining(sized, inputs, space.network), plan, sized, inputs
+    return Ready(PostTraining(sized, inputs, space.network), space, genome, sized, inputs)

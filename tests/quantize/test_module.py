@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 from quantize.models import MODELS, any_plan
 from torch.utils._pytree import tree_leaves
 
+from evonas.engine import Engine
+from evonas.formats import Format
 from evonas.network import SLOTS
 
 FEW = ("residual_add", "attention", "window_bias", "tied_embedding", "functional", "grouped_conv", "resnet", "Coord")
@@ -18,33 +21,46 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name no
 
 @pytest.mark.parametrize("name", [*FEW, *SLOW])
 def test_the_module_of_a_plan_is_what_was_evaluated(name: str) -> None:
-    network, plan, sized, inputs = any_plan(name, seed=len(name))
-    weights = copy.deepcopy(sized.state_dict())
+    ready = any_plan(name, seed=len(name))
+    weights = copy.deepcopy(ready.sized.state_dict())
     with torch.no_grad():
-        wanted = tree_leaves(network.forward(plan, inputs))
-        module = network.module(plan)
-        found = tree_leaves(module(inputs))
-        again = tree_leaves(network.forward(plan, inputs))
+        wanted = tree_leaves(ready.network.forward(ready.plan, ready.inputs))
+        found = tree_leaves(ready.network.module(ready.plan)(ready.inputs))
+        again = tree_leaves(ready.network.forward(ready.plan, ready.inputs))
     for one, other, third in zip(wanted, found, again, strict=True):
         assert torch.equal(one, other)
         assert torch.equal(one, third)  # and the network was not touched
-    assert all(torch.equal(value, weights[key]) for key, value in sized.state_dict().items())
+    assert all(torch.equal(value, weights[key]) for key, value in ready.sized.state_dict().items())
 
 
 def test_every_slot_was_among_them() -> None:
-    seen: set[str] = set()
-    for name in FEW:
-        _, plan, _, _ = any_plan(name, seed=len(name))
-        seen |= {slot for layer in plan.layers for slot in layer.formats}
-    assert seen == set(SLOTS)
+    plans = [any_plan(name, seed=len(name)).plan for name in FEW]
+    assert {slot for plan in plans for layer in plan.layers for slot in layer.formats} == set(SLOTS)
+
+
+@pytest.mark.parametrize("name", ["attention", "window_bias", "tied_embedding", "functional", "resnet", "mlp"])
+def test_many_genomes_together_are_each_what_they_are_alone(name: str) -> None:
+    """Genomes that share all but a few formats, through one pass over the graph."""
+    ready = any_plan(name, seed=1)
+    rng = np.random.default_rng(0)
+    genomes = np.repeat(ready.genome[None], 12, axis=0)
+    movable = [i for i, gene in enumerate(ready.space.space.genes) if isinstance(gene.choices[0], Format)]
+    for row in genomes[1:]:
+        chosen = rng.choice(movable, 3)
+        row[chosen] = rng.integers(0, ready.space.space.n_choices[chosen])
+    alone = [ready.network.forward(ready.space.plan(genome), ready.inputs) for genome in genomes]
+    assert len({one.numpy().tobytes() for one in alone}) > 1
+    for found in Engine(ready.network, ready.space).run(genomes, ready.inputs):
+        for genome, variant in zip(found.genomes, found.variants, strict=True):
+            assert torch.equal(found.value.one(int(variant)), alone[genome])
 
 
 def test_a_module_with_every_slot_can_be_saved() -> None:
-    network, plan, _, inputs = any_plan("separate_attention", seed=1)
-    module = network.module(plan)
+    ready = any_plan("separate_attention", seed=1)
+    module = ready.network.module(ready.plan)
     file = io.BytesIO()
     torch.save(module, file)
     file.seek(0)
     again = torch.load(file, weights_only=False)
     with torch.no_grad():
-        assert torch.equal(again(inputs), module(inputs))
+        assert torch.equal(again(ready.inputs), module(ready.inputs))
