@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -213,15 +214,23 @@ def evaluate(task: Task, genomes: IntArray, first: int) -> list[Evaluation]:
 
 
 class Evaluator:
-    """Evaluates genomes in batches that take about a second, where the problem evaluates many together."""
+    """Evaluates genomes in batches that take about a second, where the problem evaluates many together.
 
-    def __init__(self, task: Task) -> None:
+    Args:
+        task: whose problem evaluates.
+        told: called with (done, total) while the problem prepares, which may take long.
+    """
+
+    def __init__(self, task: Task, told: Callable[[int, int], None] | None = None) -> None:
         self._task = task
+        self._told = told
         self._size = 1
 
     def __call__(self, genomes: IntArray, first: int) -> Iterator[Evaluation]:
         """The evaluations of genomes (n, n_genes), numbered from `first`, as `evaluate` makes them."""
         done = 0
+        if len(genomes):
+            self._prepare(genomes)
         while done < len(genomes):
             start = time.perf_counter()
             found = evaluate(self._task, genomes[done : done + self._size], first + done)
@@ -230,6 +239,10 @@ class Evaluator:
             if self._task.problem.together:
                 self._size = int(min(max(_SECONDS / seconds, 1), 2 * self._size + 14, _MOST))
             yield from found
+
+    def _prepare(self, genomes: IntArray) -> None:
+        with contextlib.suppress(Exception):  # a genome whose preparation fails says so when it is evaluated
+            self._task.problem.prepare(genomes[self._task.feasible(genomes)], self._told)
 
 
 _Measured = tuple[dict[str, float], str, float]  # scores, what went wrong, seconds

@@ -176,8 +176,8 @@ def _run(
     charge = math.ceil(sampler.charge)
     budget = max(1, config["budget"] - charge)
     replay, ended = list(recorded), "budget"
-    evaluated = Evaluator(task)
     with Progress(budget, progress) as shown:
+        evaluated = Evaluator(task, shown.preparing)
         while ended == "budget" and archive.spent < budget:
             genomes = sampler.ask(min(_ASKED, budget - archive.spent))
             if len(genomes) == 0:

@@ -15,6 +15,7 @@ from evonas.pareto import Archive
 __all__ = ["Progress", "counting"]
 
 _LINES = 10  # plain lines over a whole run
+_PATIENCE = 2.0  # seconds of training between two plain lines
 _REFRESH = 0.25  # seconds between two updates of the bar
 
 
@@ -37,6 +38,7 @@ class Progress:
         self._first: int | None = None
         self._last = 0.0
         self._line = 0
+        self._preparing: float | None = None
 
     def __enter__(self) -> Self:
         if self.shown == "bar":
@@ -45,7 +47,7 @@ class Progress:
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
-                TextColumn("searching"),
+                TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
@@ -54,7 +56,7 @@ class Progress:
                 console=Console(stderr=True),
             )
             self._bar.start()
-            self._task = self._bar.add_task("", total=self.total, rate="", front="0", hypervolume="-")
+            self._task = self._bar.add_task("searching", total=self.total, rate="", front="0", hypervolume="-")
         return self
 
     def __exit__(
@@ -76,6 +78,7 @@ class Progress:
             self._last = now
             self._bar.update(
                 self._task,
+                description="searching",
                 completed=done,
                 rate=f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s",
                 front=str(len(archive.front)),
@@ -90,6 +93,22 @@ class Progress:
                 file=sys.stderr,
                 flush=True,
             )
+
+    def preparing(self, done: int, total: int) -> None:
+        """Tell how far the training is that comes before evaluations."""
+        if self.shown == "none":
+            return
+        now = time.perf_counter()
+        if done >= total:
+            self._preparing = None
+        elif self._preparing is None:
+            self._preparing = now
+        elif self.shown == "bar" and now - self._last >= _REFRESH:
+            self._last = now
+            self._bar.update(self._task, description=f"training {done * 100 // total} %")
+        elif self.shown == "lines" and now - self._preparing >= _PATIENCE:
+            self._preparing = now
+            print(f"training: {done * 100 // total} %", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

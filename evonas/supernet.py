@@ -84,7 +84,7 @@ class Supernet:
         rng = np.random.default_rng(seed)
         smallest = self.cut({name: min(counts) for name, counts in choices.items()})
         pool = [self.cut(_spread(choices, rng)) for _ in range(_POOL)]
-        optimiser, schedule = make_optimiser(self.model, recipe, epochs * -(-len(inputs) // recipe.batch))
+        optimiser, schedule = make_optimiser(self.model.parameters(), recipe, epochs * -(-len(inputs) // recipe.batch))
         full = dict(self.model.named_parameters())
         self.model.train()
         with single_thread(), random_state(seed, inputs.device):

@@ -11,8 +11,8 @@ Network: 64-48-32-10 with ReLU, trained for 60 epochs with Adam. Float accuracy 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ from evonas.plan import Network, PlanSpace
 from evonas.problem.data import Split
 from evonas.problem.network import NetworkProblem
 from evonas.space import Gene
-from evonas.training import Recipe, seeded, train
+from evonas.training import Recipe, seeded, train_kept
 
 __all__ = ["Digits", "digits", "digits_ptq"]
 
@@ -107,24 +107,36 @@ class Digits(NetworkProblem):
 
     def trained(self, channels: Mapping[str, int]) -> nn.Module:
         """The MLP with `hidden1` and `hidden2` units, trained from `seed`; kept once trained."""
-        first, second = channels["hidden1"], channels["hidden2"]
-        model = seeded(lambda: _Mlp(64, first, second, 10), self.train_seed)
-        key = f"digits-{first}-{second}-s{self.train_seed}-e{self.epochs}"
-        kept = self.weights.load(key)
-        if kept is not None:
-            model.load_state_dict(kept)
-            return model.eval()
-        data = self.train_split
-        train(
-            model,
-            data.inputs,
-            data.targets,
+        self.train_all([channels])
+        model = self._untrained(channels)
+        kept = self.weights.load(self._key(channels))
+        assert kept is not None
+        model.load_state_dict(kept)
+        return model.eval()
+
+    def train_all(
+        self, configurations: Sequence[Mapping[str, int]], told: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Train the networks of these configurations that are not kept yet, together."""
+        train_kept(
+            self.weights,
+            {self._key(channels): partial(self._untrained, channels) for channels in configurations},
+            self.train_split.inputs,
+            self.train_split.targets,
+            widest=lambda: self._untrained(self.widest()),
             epochs=self.epochs,
             seed=self.train_seed,
             recipe=Recipe(learning_rate=LEARNING_RATE, batch=BATCH),
+            told=told,
         )
-        self.weights.save(key, model.state_dict())
-        return model
+
+    def _untrained(self, channels: Mapping[str, int]) -> nn.Module:
+        return seeded(lambda: _Mlp(64, channels["hidden1"], channels["hidden2"], 10), self.train_seed)
+
+    def _key(self, channels: Mapping[str, int]) -> str:
+        """The name of weights: the widest network is in it because its size is that of the padding."""
+        mine, most = (f"{counts['hidden1']}-{counts['hidden2']}" for counts in (channels, self.widest()))
+        return f"digits-{mine}-of-{most}-s{self.train_seed}-e{self.epochs}"
 
     def summary(self) -> list[str]:
         """The split, and the float accuracy of the original network on test."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,13 @@ class Problem(ABC):
         Must not depend on what was evaluated before, nor on the other genomes of the call. May raise: the
         genome is then recorded as failed, with the text.
         """
+
+    def prepare(self, genomes: IntArray, told: Callable[[int, int], None] | None = None) -> None:
+        """Do at once what evaluating genomes (n, n_genes) will need, such as training; nothing by default.
+
+        No evaluation may depend on it. `told` is called with (done, total) every now and then.
+        """
+        return
 
     def true_values(self, genomes: IntArray, objectives: Sequence[Objective]) -> FloatArray:
         """What samplers are compared by, minimised, shape (n, len(objectives)), for evaluated genomes (n, n_genes).

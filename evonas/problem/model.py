@@ -8,7 +8,7 @@ import json
 import statistics
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -30,7 +30,7 @@ from evonas.problem.network import NetworkProblem
 from evonas.quantize import METHODS, single_thread
 from evonas.space import IntArray
 from evonas.supernet import Supernet
-from evonas.training import Recipe, train
+from evonas.training import Recipe, Told, train_kept
 
 __all__ = ["ModelProblem", "Weights"]
 
@@ -161,19 +161,41 @@ class ModelProblem(NetworkProblem):
         changed = {name: count for name, count in counts.items() if count != self._found[name].channels}
         if self.how == "supernet":
             return self._recalibrated(self.supernet.network(counts))
-        init = "fresh" if self.how == "scratch" else "inherit"
-        sized = resize(self.original, changed, chains=self._found, init=init, seed=self.train_seed).to(self.run_on)
+        sized = self._untrained(channels)
         if self.how == "inherit":
             return self._recalibrated(sized) if changed else self._traced(sized)
-        key = self._key(channels)
-        kept = self.weights.load(key)
-        if kept is not None:
-            sized.load_state_dict(kept)
-            return self._traced(sized)
-        data = self.train_split
-        train(sized, data.inputs, data.targets, epochs=self.epochs, seed=self.train_seed, recipe=self.recipe)
-        self.weights.save(key, sized.state_dict())
+        self._train_mine([channels])
+        kept = self.weights.load(self._key(channels))
+        assert kept is not None
+        sized.load_state_dict(kept)
         return self._traced(sized)
+
+    def train_all(self, configurations: Sequence[Mapping[str, int]], told: Told | None = None) -> None:
+        """Train the networks of these configurations that are not kept yet, with every seed."""
+        if self.how in ("inherit", "supernet"):
+            return
+        for problem in (self, *self._siblings):
+            problem._train_mine(configurations, told)
+
+    def _train_mine(self, configurations: Sequence[Mapping[str, int]], told: Told | None = None) -> None:
+        train_kept(
+            self.weights,
+            {self._key(channels): partial(self._untrained, channels) for channels in configurations},
+            self.train_split.inputs,
+            self.train_split.targets,
+            widest=lambda: self._untrained(self.widest()),
+            epochs=self.epochs,
+            seed=self.train_seed,
+            recipe=self.recipe,
+            told=told,
+        )
+
+    def _untrained(self, channels: Mapping[str, int]) -> nn.Module:
+        """The network with these counts per chain and the weights that it starts from."""
+        counts = {self._graph_names[name]: count for name, count in channels.items()}
+        changed = {name: count for name, count in counts.items() if count != self._found[name].channels}
+        init = "fresh" if self.how == "scratch" else "inherit"
+        return resize(self.original, changed, chains=self._found, init=init, seed=self.train_seed).to(self.run_on)
 
     @cached_property
     def supernet(self) -> Supernet:
@@ -271,6 +293,7 @@ class ModelProblem(NetworkProblem):
     def _key(self, channels: Mapping[str, int]) -> str:
         what = [
             sorted(channels.items()),
+            sorted(self.widest().items()),  # the size of the padding, see `train_together`
             self.how,
             self.epochs,
             self.train_seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -144,6 +144,26 @@ class NetworkProblem(Problem):
     @abstractmethod
     def trained(self, channels: Mapping[str, int]) -> nn.Module:
         """The trained float network with these counts per chain, in evaluation mode; the same every time."""
+
+    def prepare(self, genomes: IntArray, told: Callable[[int, int], None] | None = None) -> None:
+        """Train the networks that evaluating genomes (n, n_genes) will need, together where that can be."""
+        counts = self.plan_space.channels(genomes)
+        found = np.unique(np.array([*counts.values()], dtype=np.int64).reshape(-1, len(genomes)), axis=1)
+        self.train_all([dict(zip(counts, column, strict=True)) for column in found.T.tolist()], told)
+
+    def train_all(
+        self, configurations: Sequence[Mapping[str, int]], told: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Have `trained` ready for these counts per chain, by training what is missing; nothing by default.
+
+        What becomes of a network must not depend on which others are trained with it.
+        """
+        return
+
+    def widest(self) -> dict[str, int]:
+        """Chain -> the most channels that the space has for it."""
+        genomes = np.minimum(np.arange(int(self.space.n_choices.max()))[:, None], self.space.n_choices - 1)
+        return {name: int(counts.max()) for name, counts in self.plan_space.channels(genomes).items()}
 
     def keep_in(self, directory: Path) -> None:
         """Keep trained weights in `directory`/weights."""

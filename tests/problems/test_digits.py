@@ -189,7 +189,7 @@ def test_kept_weights_are_the_trained_ones(tmp_path: Path) -> None:
 def test_a_damaged_weights_file_is_named(tmp_path: Path) -> None:
     problem = digits_ptq(epochs=EPOCHS)
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / f"digits-48-32-s0-e{EPOCHS}.pt").write_bytes(b"not weights")
+    (tmp_path / "weights" / f"digits-48-32-of-48-32-s0-e{EPOCHS}.pt").write_bytes(b"not weights")
     problem.keep_in(tmp_path)
     with pytest.raises(OSError, match="cannot be read"):
         problem.evaluate(problem.space.corners())
