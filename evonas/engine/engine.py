@@ -16,10 +16,11 @@ from torch import Tensor, fx
 from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 
-from evonas.engine.kernels import General, Kernel, Relu, Step, shareable
+from evonas.engine.kernels import General, Kernel, Relu, Step
 from evonas.engine.linear import Linear
 from evonas.engine.planning import Parts, Variants, blocks_of, parts_of, sorted_rows, variants_of
 from evonas.engine.values import Listed, Value
+from evonas.graph.writes import shareable
 from evonas.plan import PlanSpace
 from evonas.quantize import PostTraining
 from evonas.space import IntArray

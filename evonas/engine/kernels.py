@@ -5,7 +5,6 @@ A kernel plans a block once (`prepare`) and then runs it for every chunk of samp
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,16 +12,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.fx import GraphModule, Node
+from torch.fx import Node
 from torch.fx.node import map_arg
 
 from evonas.engine.planning import Parts, Variants
 from evonas.engine.values import Listed, Stack, Value
+from evonas.graph.writes import mutates
 from evonas.plan import LayerPlan
 from evonas.quantize import PostTraining
 from evonas.space import IntArray
 
-__all__ = ["General", "Kernel", "Relu", "Sources", "Step", "mutates", "shareable"]
+__all__ = ["General", "Kernel", "Relu", "Sources", "Step"]
 
 Sources = Mapping[Node, IntArray]  # node -> which of its values each genome of a block has, shape (genomes,)
 
@@ -136,28 +136,3 @@ class General:
         if mutates(self._network.graph, self._node):
             args = (args[0].clone(), *args[1:])  # other variants still need it
         return args, kwargs
-
-
-_WRITERS = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.setitem)
-
-
-def mutates(graph: GraphModule, node: Node) -> bool:
-    """Whether a node writes into its first argument."""
-    if node.op == "call_module":
-        return bool(getattr(graph.get_submodule(str(node.target)), "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    in_place = node.op != "get_attr" and name.endswith("_") and not name.endswith("__")
-    return in_place or bool(node.kwargs.get("inplace")) or node.target in _WRITERS
-
-
-def shareable(graph: GraphModule) -> bool:
-    """Whether the values of a graph can be shared: nothing is written to that anything else reads.
-
-    A node may write into the fresh result of a module that nobody else reads (`nn.ReLU(inplace=True)` after a layer).
-    """
-    for node in graph.graph.nodes:
-        if mutates(graph, node):
-            target = node.args[0] if node.args else None
-            if not (isinstance(target, Node) and target.op == "call_module" and len(target.users) == 1):
-                return False
-    return True

@@ -18,7 +18,7 @@ Key = int | str | None  # where a call has an argument: its position or its keyw
 
 _MATMULS = (torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm", "__matmul__")
 _WEIGHTED = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-_ADDS = (torch.add, operator.add, operator.iadd, "add", "add_", "__add__", "__iadd__")
+_ADDS = (torch.add, operator.add, "add", "__add__")  # one in place may change what others read
 
 
 class Site(NamedTuple):

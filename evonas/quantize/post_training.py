@@ -25,6 +25,7 @@ from evonas.graph.attention import split_attention
 from evonas.graph.fold import fold_batchnorms
 from evonas.graph.sites import Key
 from evonas.graph.trace import as_module, retrace
+from evonas.graph.writes import shareable
 from evonas.network import Layer, Network
 from evonas.plan import LayerPlan, Plan
 from evonas.quantize.calls import data_keys, replaced, site_layers, weight_key, weight_of
@@ -109,6 +110,7 @@ class PostTraining:
         if network is not None and any(layer.kind == "matmul" and layer.asked for layer in network.layers):
             split_attention(self.graph.graph)
             self.graph.recompile()
+        self._shareable = shareable(self.graph)
         self._interpreter = torch.fx.Interpreter(self.graph)
         self._calibration = calibration
         self._layers = {} if network is None else {layer.name: layer for layer in network.layers}
@@ -132,7 +134,7 @@ class PostTraining:
         """
         parts = self.parts(self.concrete(plan))
         with torch.no_grad():
-            output: Tensor = _Runner(self, parts, memo).run(inputs)
+            output: Tensor = _Runner(self, parts, memo if self._shareable else None).run(inputs)
         return output
 
     def layer_of(self, node: torch.fx.Node) -> str | None:

@@ -16,7 +16,7 @@ from evonas.formats import Format, parse
 from evonas.graph import find_chains
 from evonas.network import OPTIONAL, Network
 from evonas.plan import LayerPlan, PlanSpace
-from evonas.quantize import PostTraining
+from evonas.quantize import Memo, PostTraining
 from evonas.space import Gene
 from evonas.training import seeded
 
@@ -260,3 +260,23 @@ def test_a_product_called_through_einsum() -> None:
     found, _, _ = ready(model, inputs, {"matmul.data_in": "fixed3.1", "matmul.data_in2": "fixed4.1"})
     product = fixed(model.a(inputs), 3, 1) @ fixed(model.b(inputs), 4, 1).transpose(1, 2)
     torch.testing.assert_close(found, model.c(product))
+
+
+def test_what_is_kept_from_plan_to_plan_is_never_written_to() -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y, z = self.a(x), self.b(x)
+            y.add_(z)
+            return self.c(y)
+
+    model, inputs = seeded(Writes, 0).eval(), torch.randn(8, 4)
+    space = PlanSpace(describe(find_chains(model, inputs)), [Gene("b.weight", (parse("fixed3"), parse("fixed8")))])
+    quantized = PostTraining(model, inputs, space.network)
+    first, second = (space.plan(np.array([choice])) for choice in (0, 1))
+    memo: Memo = {}
+    quantized.forward(first, inputs, memo)
+    assert torch.equal(quantized.forward(second, inputs, memo), quantized.forward(second, inputs))
