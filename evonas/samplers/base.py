@@ -28,9 +28,12 @@ class Sampler(ABC):
     Attributes:
         charge: what the sampler spent besides evaluations, such as a problem's sensitivities, in evaluations. It
             counts against the budget, rounded up.
+        exhausted: whether nothing is left to propose. It is known when `ask` comes back empty; if it is False then,
+            pending genomes must be told first.
     """
 
     charge: float = 0.0
+    exhausted: bool = False
 
     def __init__(self, task: Task, seed: int) -> None:
         self.task = task
@@ -43,10 +46,11 @@ class Sampler(ABC):
     def ask(self, n: int) -> IntArray:
         """Up to `n` new genomes, shape (m, n_genes).
 
-        m is zero when every genome was proposed, or when the sampler must be told of pending ones first.
+        m is zero when every genome was proposed (`exhausted`), or when pending ones must be told first.
         """
         if not self._queue:
             block = self._next_block()
+            self.exhausted = len(block) == 0 and not self._waiting
             self.proposed.update(self.space.keys(block))
             self._queue = list(block)
         asked, self._queue = self._queue[:n], self._queue[n:]
@@ -66,6 +70,11 @@ class Sampler(ABC):
             self._repair = budget_repair(self.task, ball=1).repaired
         seen = self.proposed.union(beside)
         return distinct(self.space, n, self.rng, seen=seen, feasible=self.task.feasible, repair=self._repair)
+
+    @property
+    def _waiting(self) -> bool:
+        """Whether an empty block means that pending genomes must be told; never, unless a sampler says so."""
+        return False
 
     @abstractmethod
     def _next_block(self) -> IntArray:

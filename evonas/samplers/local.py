@@ -34,7 +34,7 @@ class LocalSampler(Sampler):
             self._archive.add(evaluation)
 
     @property
-    def _pending(self) -> bool:
+    def _waiting(self) -> bool:
         return len(self._archive) < len(self.proposed)
 
     def _next_block(self) -> IntArray:
@@ -44,7 +44,7 @@ class LocalSampler(Sampler):
             fresh = self._fresh(self.space.neighbours(np.array(member, dtype=np.int64)))
             if len(fresh):
                 return self.rng.permutation(fresh)
-        if self._pending:
+        if self._waiting:
             return np.zeros((0, len(self.space)), dtype=np.int64)
         return self._random_genomes(1)
 
@@ -81,7 +81,7 @@ class GreedySampler(LocalSampler):
             if len(block):
                 return block
         if self._stage == 1:
-            if self._pending:
+            if self._waiting:
                 return np.zeros((0, len(self.space)), dtype=np.int64)
             self._stage = 2
             path = greedy_path(self.task, self._sensitivities or self._measured())

@@ -66,8 +66,12 @@ class Nsga2Sampler(Sampler):
         """The pymoo algorithm with these operators."""
         return NSGA2(pop_size=self.population, **operators)
 
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._generation)
+
     def _next_block(self) -> IntArray:
-        if self._generation:
+        if self._waiting:
             return np.zeros((0, len(self.space)), dtype=np.int64)  # the generation is not all told yet
         infills = self._algorithm.ask()
         self._algorithm.termination.force_termination = False  # pymoo gives up when mating finds nothing new

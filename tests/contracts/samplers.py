@@ -77,6 +77,21 @@ class SamplerContract:
         assert sorted(genomes_of(run(sampler))) == sorted(feasible)
         assert sampler.ask(5).shape == (0, len(counts))  # and it stays so
         assert sampler.ask(1).shape == (0, len(counts))
+        assert sampler.exhausted
+
+    def test_an_empty_ask_says_whether_the_sampler_waits_or_is_at_its_end(self, make: Make) -> None:
+        task = task_of(Toy((3, 4, 2)))
+        sampler, pending = make(task, 0), []
+        while len(asked := sampler.ask(7)):
+            assert not sampler.exhausted
+            pending += [tuple(genome) for genome in asked.tolist()]
+        if not sampler.exhausted:
+            sampler.tell(evaluate(task, np.array(pending), 0))
+            asked = sampler.ask(1)
+            assert len(asked) == 1 or sampler.exhausted
+            pending += [tuple(genome) for genome in asked.tolist()]
+        if sampler.exhausted:
+            assert sorted(pending) == every_genome(task.space)
 
     def test_never_returns_more_than_was_asked_for(self, make: Make) -> None:
         task = task_of(Toy(MIDDLING))
