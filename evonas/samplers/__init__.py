@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from evonas.errors import unknown_name
+from evonas.errors import InvalidArgument, unknown_name
 
 if TYPE_CHECKING:
     from evonas.evaluate import Task
@@ -46,12 +47,28 @@ def sampler_name(name: str) -> str:
 
 
 def make_sampler(name: str, task: Task, seed: int, **options: Any) -> Sampler:
-    """The sampler of that name for a task, seeded; `options` are keyword arguments of its class."""
+    """The sampler of that name for a task, seeded.
+
+    Args:
+        name: see `sampler_name`.
+        task: what is searched.
+        seed: of every random choice.
+        options: keyword arguments of the sampler's class.
+
+    Raises:
+        UnknownName: no such sampler.
+        InvalidArgument: the sampler does not take the options.
+    """
     canonical = sampler_name(name)
     if canonical.startswith(OPTUNA):
         module, cls = "evonas.samplers.optuna", "OptunaSampler"
         options = {"name": canonical.removeprefix(OPTUNA), **options}
     else:
         module, cls = SAMPLERS[canonical]
-    sampler: Sampler = getattr(import_module(module), cls)(task, seed, **options)
+    made = getattr(import_module(module), cls)
+    try:
+        signature(made).bind(task, seed, **options)
+    except TypeError as error:
+        raise InvalidArgument(f"sampler {name} does not take these options: {error}") from None
+    sampler: Sampler = made(task, seed, **options)
     return sampler

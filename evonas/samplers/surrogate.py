@@ -8,12 +8,13 @@ used where a problem offers them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from evonas.errors import unknown_name
 from evonas.evaluate import Evaluation, Task
 from evonas.objective import Objective
 from evonas.operators import GenomeCrossover, GenomeMutation
@@ -40,6 +41,11 @@ _OPTIMISM = 2.0  # standard deviations by which predictions are taken to be bett
 _START, _PATH = 6, 7  # genomes of the initial design, without and with sensitivities
 _LEAST = 3  # evaluations that a model needs
 _RECONSIDERED = 256  # best candidates among which the rest of a batch is chosen
+_CHOICES = {
+    "model": ("auto", "gp", "trees"),
+    "acquisition": ("ehvi", "mean"),
+    "design": ("stratified", "random"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Settings:
         model: `gp`, `trees`, or `auto`: a Gaussian process to 500 points and trees beyond.
         acquisition: `ehvi`, or `mean`: the hypervolume improvement of the predicted values.
         start: genomes of the initial design; 6, or 7 along the greedy path, where None.
+        design: `stratified` over the exact objectives, or along the greedy path where there are sensitivities; or
+            `random`.
         batch: genomes chosen from one fit.
         explore: every so many suggestions one is a random neighbour of the front, whatever the model says.
     """
@@ -61,8 +69,26 @@ class Settings:
     model: Kind = "auto"
     acquisition: Literal["ehvi", "mean"] = "ehvi"
     start: int | None = None
+    design: Literal["stratified", "random"] = "stratified"
     batch: int = 1
     explore: int = 20
+
+    @classmethod
+    def of(cls, given: Settings | Mapping[str, Any] | None) -> Settings:
+        """Settings from a mapping of some of the fields.
+
+        Raises:
+            UnknownName: no such setting, or no such choice of one.
+        """
+        if isinstance(given, Settings):
+            return given
+        names = [field.name for field in fields(cls)]
+        for name, value in (given or {}).items():
+            if name not in names:
+                raise unknown_name("setting of sa-nsga2", name, names)
+            if name in _CHOICES and value not in _CHOICES[name]:
+                raise unknown_name(f"{name} of sa-nsga2", str(value), _CHOICES[name])
+        return cls(**(given or {}))
 
 
 class SurrogateSampler(Sampler):
@@ -79,7 +105,7 @@ class SurrogateSampler(Sampler):
 
     def __init__(self, task: Task, seed: int, *, settings: Settings | Mapping[str, Any] | None = None) -> None:
         super().__init__(task, seed)
-        self.settings = settings if isinstance(settings, Settings) else Settings(**(settings or {}))
+        self.settings = Settings.of(settings)
         self.sensitivities = task.problem.sensitivities() if self.settings.sensitivities else None
         self.charge = 0.0 if self.sensitivities is None else self.sensitivities.cost
         self._features = Features(self.space, self.sensitivities)
@@ -126,6 +152,8 @@ class SurrogateSampler(Sampler):
     def _start(self) -> IntArray:
         """The initial design: along the greedy path where there are sensitivities, spread over the costs otherwise."""
         n = self.settings.start or (_START if self.sensitivities is None else _PATH)
+        if self.settings.design == "random":
+            return self._random_genomes(n)
         if self.sensitivities is None:
             design = spread(self.task, n, self.rng)
         else:

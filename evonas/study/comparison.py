@@ -81,15 +81,16 @@ def compare(
     if not given:
         raise InvalidArgument("`problems` is empty; name at least one")
     options = _Options(budget, objectives, at_most or {}, at_least or {}, start, tabulate)
-    wanted, notes = range(first_seed, first_seed + seeds), []  # type: tuple[Sequence[int], list[str]]
+    checked = [_checked(problem, options) for problem in given]  # before anything is written
+    names = [problem.name for _, problem, _ in checked]
+    if len(set(names)) != len(names):
+        raise InvalidArgument(f"two problems are named `{next(name for name in names if names.count(name) > 1)}`")
+    wanted = range(first_seed, first_seed + seeds)
     with ExitStack() as stack:
         directory = Path(out) if out is not None else Path(stack.enter_context(TemporaryDirectory())) / "study"
         existing = (directory / DATABASE).is_file()
         store = stack.enter_context(StudyStore.open(directory) if existing else StudyStore.create(directory, {}))
-        setups = [_setup(problem, options, directory, notes) for problem in given]
-        names = [setup.problem.name for setup in setups]
-        if len(set(names)) != len(names):
-            raise InvalidArgument(f"two problems are named `{next(name for name in names if names.count(name) > 1)}`")
+        setups = [_setup(*found, options, directory) for found in checked]
         _record(store, directory, setups, chosen)
         jobs = [
             Job(str(directory), setup.problem.name, setup.source, spec, seed, setup.limits)
@@ -104,6 +105,11 @@ def compare(
         run_jobs(jobs, workers=cores, told=report, problems={s.problem.name: s.problem for s in setups})
         labels = [spec.label for spec in chosen]
         results = [_result(store, setup.problem, setup.limits, labels, wanted) for setup in setups]
+    notes = [
+        f"{problem.name} has {problem.space.size:,} genomes: its runs end there, not at {budget:,}"
+        for _, problem, limits in checked
+        if limits.budget < budget
+    ]
     return Study(results, notes, None if out is None else directory)
 
 
@@ -193,15 +199,16 @@ class _Setup:
     config: Mapping[str, Any]
 
 
-def _setup(given: str | Problem, options: _Options, directory: Path, notes: list[str]) -> _Setup:
-    """Load a problem, refuse what cannot be, and enumerate it where that is wanted."""
+def _checked(given: str | Problem, options: _Options) -> tuple[str | Problem, Problem, Limits]:
+    """What was given, the problem loaded, and its limits, which it can meet."""
     problem = load(given) if isinstance(given, str) else given
     limits = options.limits(problem)
-    if options.budget > problem.space.size:
-        notes.append(
-            f"{problem.name} has {problem.space.size:,} genomes: its runs end there, not at {options.budget:,}"
-        )
     limits.task(problem)
+    return given, problem, limits
+
+
+def _setup(given: str | Problem, problem: Problem, limits: Limits, options: _Options, directory: Path) -> _Setup:
+    """Enumerate a problem where that is wanted."""
     config = {
         "spec": given if isinstance(given, str) else None,
         "space": problem.space.fingerprint,

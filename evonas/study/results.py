@@ -25,7 +25,7 @@ from evonas.study.scoring import (
     indicators,
     padded,
 )
-from evonas.study.statistics import LEAST_PROBLEMS, Comparison, Ranking, compare_pairs, friedman, verdict
+from evonas.study.statistics import LEAST_PROBLEMS, Comparison, Ranking, compare_pairs, friedman, out_of_reach, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +154,8 @@ class Study:
 
     Args:
         problems: one result each.
-        notes: what a reader must know, such as a budget that a space was too small for.
+        notes: what a reader must know, such as a budget that a space was too small for; that seeds are too few for
+            any test to show anything is added here.
         directory: where the study lives; None when it was not kept.
     """
 
@@ -162,7 +163,9 @@ class Study:
         self, problems: Sequence[ProblemResult], notes: Sequence[str] = (), directory: Path | None = None
     ) -> None:
         self.problems = tuple(problems)
-        self.notes = tuple(notes)
+        count = len(self.problems[0].runs)
+        caution = out_of_reach(len(self.problems[0].seeds), count * (count - 1) // 2)
+        self.notes = (*notes, *([] if caution is None else [caution]))
         self.directory = directory
 
     def summary(self) -> pd.DataFrame:
@@ -236,7 +239,10 @@ class Study:
         for name, frame in (("summary", self.summary()), ("pairs", self.pairs()), ("curves", self.curves())):
             written.append(directory / f"{name}.csv")
             frame.to_csv(written[-1], index=False)
-        for name, text in (("verdicts.txt", "\n".join([*self.verdicts(), ""])), ("table.tex", self.latex())):
+        for name, text in (
+            ("verdicts.txt", "\n".join([*self.notes, *self.verdicts(), ""])),
+            ("table.tex", self.latex()),
+        ):
             written.append(directory / name)
             written[-1].write_text(text, encoding="utf-8")
         return written + (self.plot(directory) if figures else [])

@@ -17,10 +17,13 @@ import numpy as np
 from evonas.errors import RunError
 from evonas.evaluate import Evaluation, Task, evaluate
 from evonas.objective import Constraint
+from evonas.operators.sampling import distinct
 from evonas.problem import Problem, TableProblem
 from evonas.problems import load
 from evonas.samplers import make_sampler
 from evonas.samplers.paths import spread
+from evonas.samplers.repairing import budget_repair
+from evonas.space import IntArray
 from evonas.study.store import Row, Run, StudyStore
 
 __all__ = ["Job", "Limits", "SamplerSpec", "Source", "run_jobs"]
@@ -161,8 +164,7 @@ def _run(job: Job, task: Task, told: Callable[[int], None]) -> None:
         run = store.run(job.label, job.sampler.label, job.seed)
         sampler = make_sampler(job.sampler.name, task, job.seed, **job.sampler.options)
         if job.limits.start:
-            rng = np.random.default_rng(job.seed)
-            sampler.begin_with(np.unique(spread(task, job.limits.start, rng), axis=0))
+            sampler.begin_with(same_start(task, job.limits.start, job.seed))
         limit = max(1, job.limits.budget - math.ceil(sampler.charge))
         recorder = _Recorder(store, run, told)
         spent = number = 0
@@ -181,6 +183,21 @@ def _run(job: Job, task: Task, told: Callable[[int], None]) -> None:
                 spent += evaluation.status != "infeasible"
         recorder.flush()
         store.finish(run, sampler.charge, job.limits.budget)
+
+
+def same_start(task: Task, n: int, seed: int) -> IntArray:
+    """Up to `n` distinct feasible genomes, the same for every sampler, shape (m, n_genes).
+
+    Stratified over the exact objectives, as `sa-nsga2` begins without sensitivities; random ones in place of repeats
+    and of those that break an exact constraint.
+    """
+    rng = np.random.default_rng(seed)
+    found = spread(task, n, rng)
+    found = np.unique(found[task.feasible(found)], axis=0)
+    repair = budget_repair(task, ball=1).repaired if task.exact_constraints else None
+    seen = set(task.space.keys(found))
+    more = distinct(task.space, n - len(found), rng, seen=seen, feasible=task.feasible, repair=repair)
+    return np.concatenate([found, more])
 
 
 class _Recorder:

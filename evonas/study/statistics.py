@@ -21,6 +21,8 @@ __all__ = [
     "compare_pairs",
     "friedman",
     "holm",
+    "least_p",
+    "out_of_reach",
     "paired_p",
     "verdict",
 ]
@@ -86,6 +88,24 @@ def paired_p(first: FloatArray, second: FloatArray) -> float:
     if np.array_equal(first, second):
         return 1.0
     return float(stats.wilcoxon(first, second, zero_method="pratt", method="auto").pvalue)
+
+
+def least_p(seeds: int) -> float:
+    """The smallest two-sided Wilcoxon p-value of so many pairs, reached when one sampler wins all of them."""
+    return min(1.0, 2.0 ** (1 - seeds))
+
+
+def out_of_reach(seeds: int, pairs: int) -> str | None:
+    """A sentence on which p-values are possible at all, if none below 5 % is; None if one is, or nothing is tested."""
+    least = least_p(seeds)
+    if pairs == 0 or pairs * least < ALPHA:
+        return None
+    enough = next(n for n in range(seeds, 100) if pairs * least_p(n) < ALPHA)
+    after = f", {min(1.0, pairs * least):.2g} after Holm over {pairs} pairs" if pairs > 1 else ""
+    return (
+        f"with {seeds} seed{'s' * (seeds != 1)} no pair can reach p < {ALPHA}: the smallest p-value there is is "
+        f"{least:.2g}{after}; {enough} seeds would do"
+    )
 
 
 def bootstrap_interval(differences: FloatArray, seed: int = 0) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import pytest
 from contracts.samplers import Make, SamplerContract
 from toys import Toy, genomes_of, run, task_of
 
+from evonas.errors import UnknownName
 from evonas.evaluate import evaluate
 from evonas.problem import Sensitivities
 from evonas.samplers.random import RandomSampler
@@ -70,12 +71,25 @@ def test_genomes_asked_for_before_others_are_told_differ() -> None:
         Settings(batch=4),
         Settings(explore=0),
         Settings(start=3),
+        Settings(design="random"),
     ],
 )
 def test_everything_that_can_be_changed_still_searches(settings: Settings) -> None:
     task = task_of(Toy((6, 5, 4, 6), broken=lambda genome: sum(genome) == 7), cost=25, error=6.0)
     found = run(SurrogateSampler(task, 0, settings=settings), 40)
     assert len(set(genomes_of(found))) == 40
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"modle": "gp"}, "unknown setting of sa-nsga2 `modle`; valid names: model"),
+        ({"model": "forest"}, "unknown model of sa-nsga2 `forest`; valid names: trees"),
+    ],
+)
+def test_unknown_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UnknownName, match=message):
+        SurrogateSampler(task_of(Toy((3, 3))), 0, settings=settings)
 
 
 def test_it_covers_more_than_random_search_with_the_same_budget() -> None:

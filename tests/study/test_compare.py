@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import Toy
+from toys import Toy, every_genome, task_of
 
 from evonas.errors import EvonasError, RunError
 from evonas.objective import Objective
 from evonas.problem import FunctionProblem, TableProblem
 from evonas.study import Study, compare, load_study
+from evonas.study.run import same_start
 from evonas.study.store import StudyStore
 
 
@@ -31,6 +32,7 @@ def test_a_comparison_has_a_row_for_every_sampler(tmp_path: Path) -> None:
     assert summary["hypervolume"].between(0, 1).all()
     assert len(study.pairs()) == 6  # three pairs, two quantities
     assert len(study.verdicts()) == 6
+    assert "with 4 seeds no pair can reach p < 0.05" in study.notes[0]
     assert "toprule" in study.latex()
     for path in study.write(tmp_path / "out"):
         assert path.stat().st_size > 0
@@ -89,7 +91,16 @@ def test_the_same_start_is_given_to_all() -> None:
     runs = list(study.problems[0].runs.values())
     for others in runs[1:]:
         for first, second in zip(runs[0], others, strict=True):
-            assert np.array_equal(first.values[:4], second.values[:4])
+            assert np.array_equal(first.values[:5], second.values[:5])
+    assert not np.array_equal(runs[0][0].values[5:], runs[1][0].values[5:])
+
+
+def test_the_same_start_meets_the_exact_constraints() -> None:
+    task = task_of(Toy((4, 4, 4)), cost=6)
+    start = same_start(task, 8, 0)
+    assert len(np.unique(start, axis=0)) == 8
+    assert task.feasible(start).all()
+    assert len(same_start(task, 1000, 0)) == int(task.feasible(np.array(every_genome(task.space))).sum())
 
 
 def test_failures_are_scored_as_nothing() -> None:

@@ -12,6 +12,8 @@ from evonas.study.statistics import (
     compare_pairs,
     friedman,
     holm,
+    least_p,
+    out_of_reach,
     paired_p,
     verdict,
 )
@@ -35,6 +37,23 @@ def test_wilcoxon_is_scipy_s_and_no_difference_is_no_error() -> None:
     assert paired_p(first, second) == pytest.approx(stats.wilcoxon(first, second).pvalue)
     assert paired_p(first, first) == 1.0
     assert 0 <= paired_p(first, np.where(np.arange(30) < 29, first, second)) <= 1
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5, 6, 12])
+def test_the_least_p_is_that_of_a_sampler_that_wins_every_seed(seeds: int) -> None:
+    rng = np.random.default_rng(0)
+    better = 1.0 + rng.random(seeds)
+    assert least_p(seeds) == pytest.approx(paired_p(better, np.zeros(seeds)))
+
+
+def test_too_few_seeds_are_said_to_be_too_few() -> None:
+    assert out_of_reach(5, 1) == (
+        "with 5 seeds no pair can reach p < 0.05: the smallest p-value there is is 0.062; 6 seeds would do"
+    )
+    assert out_of_reach(6, 1) is None
+    assert "0.19 after Holm over 6 pairs; 8 seeds would do" in (out_of_reach(6, 6) or "")
+    assert out_of_reach(8, 6) is None
+    assert out_of_reach(1, 0) is None  # one sampler: nothing to test
 
 
 def test_the_bootstrap_interval_is_scipy_s() -> None:
