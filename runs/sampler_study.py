@@ -2,9 +2,11 @@
 
     python runs/sampler_study.py                       # the table: four problems, every sampler, 20 seeds
     python runs/sampler_study.py --only digits-ptq     # one problem
-    python runs/sampler_study.py --ablations           # what each part of sa-nsga2 is worth
+    python runs/sampler_study.py --gp                  # the rows of Optuna's Gaussian process: about half a second a
+                                                       # suggestion, so it gets 45 evaluations, and none on 40 genes
     python runs/sampler_study.py --same-start          # every sampler begins with the same 8 genomes
-    python runs/sampler_study.py --slow                # with Optuna's Gaussian process, a second a suggestion
+    python runs/sampler_study.py --ablations           # what each part of sa-nsga2 is worth
+    python runs/sampler_study.py --seconds             # of a suggestion when 500 evaluations are known
 
 Runs on all cores and continues where it was interrupted. NAS-Bench-201 and HPOLib come with
 `pip install 'evonas[bench]'`.
@@ -14,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,48 +26,74 @@ import pandas as pd
 
 from evonas.evaluate import Task
 from evonas.problem import TableProblem
+from evonas.problems import load
 from evonas.space import FloatArray, IntArray
 from evonas.study import ProblemResult, compare
-from evonas.study.scoring import evaluations_to, hypervolume_curve, padded
+from evonas.study.scoring import evaluations_to, hypervolume_curve, padded, reference
 
-# problem: objectives (None: its own), evaluations of the quick samplers, and the share of hypervolume that is aimed at
-PROBLEMS: dict[str, tuple[list[str] | None, int, float]] = {
-    "digits-ptq": (["accuracy", "size", "bops"], 400, 0.95),
-    "nasbench201-cifar10": (None, 200, 0.90),
-    "hpolib-slice": (None, 200, 0.90),
-    "synthetic-40": (None, 1000, 0.90),
+
+@dataclass(frozen=True)
+class Setup:
+    """One problem of the table.
+
+    Args:
+        objectives: None: its own.
+        target: share of hypervolume that is aimed at; None: what the best quick sampler has at the end of its budget.
+        quick: evaluations of the samplers that suggest at once.
+        slow: evaluations of those that think.
+        ablations: evaluations when parts of sa-nsga2 are left out.
+        sensitive: whether the problem offers sensitivities.
+        gp: evaluations of Optuna's Gaussian process.
+    """
+
+    objectives: list[str] | None
+    target: float | None
+    quick: int
+    slow: int
+    ablations: int
+    sensitive: bool
+    gp: int
+
+
+PROBLEMS = {
+    "digits-ptq": Setup(["accuracy", "size", "bops"], 0.95, 400, 200, 60, True, 45),
+    "nasbench201-cifar10": Setup(None, 0.90, 200, 80, 60, False, 60),
+    "hpolib-slice": Setup(None, 0.90, 200, 80, 60, False, 45),
+    "synthetic-40": Setup(None, None, 1000, 100, 60, True, 0),
 }
-SHORT = {"digits-ptq": 200, "nasbench201-cifar10": 80, "hpolib-slice": 80, "synthetic-40": 100}
-SENSITIVE = ("digits-ptq", "synthetic-40")
+ABLATED = ("digits-ptq", "nasbench201-cifar10")
+SHOWN = (20, 50, 100, 200, 400, 1000)
 
 Samplers = dict[str, tuple[str, dict[str, Any]]]
 QUICK: Samplers = {name: (name, {}) for name in ("random", "nsga2", "optuna:NSGAIISampler")}
 BLIND = {"sensitivities": False}
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "sa-nsga2": {},
-    "no sensitivities": BLIND,
+    "sa-nsga2": BLIND,
     "no exactness": {**BLIND, "exactness": False},
     "trees": {**BLIND, "model": "trees"},
     "predicted mean": {**BLIND, "acquisition": "mean"},
+    "random start": {**BLIND, "design": "random"},
     "no exploration": {**BLIND, "explore": 0},
     "batches of 4": {**BLIND, "batch": 4},
 }
 
 
-def model_based(problem: str, *, ablations: bool, slow: bool) -> Samplers:
+def thinking(setup: Setup) -> Samplers:
     """The samplers that think before they suggest."""
-    if ablations:
-        return {label: ("sa-nsga2", {"settings": options}) for label, options in ABLATIONS.items()}
-    found: Samplers = {"tpe": ("tpe", {}), "sa-nsga2": ("sa-nsga2", {"settings": BLIND})}
-    if problem in SENSITIVE:
+    found: Samplers = {"tpe": ("tpe", {}), "sa-nsga2": ("sa-nsga2", {})}
+    if setup.sensitive:
         found["greedy"] = ("greedy", {})
-        found["sa-nsga2 with sensitivities"] = ("sa-nsga2", {})
-    if slow:
-        found = {"optuna:GPSampler": ("optuna:GPSampler", {})}
+        found["sa-nsga2, no sensitivities"] = ("sa-nsga2", {"settings": BLIND})
     return found
 
 
-def pymoo_curves(task: Task, result: ProblemResult, seeds: int, budget: int) -> FloatArray:
+def ablations(setup: Setup) -> Samplers:
+    """sa-nsga2 and what is left of it without each of its parts."""
+    found: Samplers = {f"{label}": ("sa-nsga2", {"settings": options}) for label, options in ABLATIONS.items()}
+    return {"with sensitivities": ("sa-nsga2", {}), **found} if setup.sensitive else found
+
+
+def pymoo_curves(task: Task, result: ProblemResult, seeds: int, budget: int, population: int) -> FloatArray:
     """pymoo's own NSGA-II as its documentation sets it up for integers; repeats are answered from memory, free."""
     from pymoo.algorithms.moo.nsga2 import NSGA2
     from pymoo.core.problem import Problem as PymooProblem
@@ -93,7 +123,7 @@ def pymoo_curves(task: Task, result: ProblemResult, seeds: int, budget: int) -> 
             "crossover": SBX(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
             "mutation": PM(prob=1.0, eta=3.0, vtype=float, repair=RoundingRepair()),
         }
-        algorithm = NSGA2(pop_size=40, eliminate_duplicates=True, **operators)
+        algorithm = NSGA2(pop_size=population, eliminate_duplicates=True, **operators)
         algorithm.setup(memory, termination=("n_gen", 10 * budget), seed=seed)
         while len(memory.seen) < budget and algorithm.has_next():
             algorithm.next()
@@ -102,49 +132,66 @@ def pymoo_curves(task: Task, result: ProblemResult, seeds: int, budget: int) -> 
     return np.array(curves)
 
 
-def rows(result: ProblemResult, target: float, extra: Mapping[str, FloatArray]) -> list[dict[str, object]]:
+def rows(label: str, target: float, curves: Mapping[str, FloatArray], seconds: Mapping[str, float]) -> pd.DataFrame:
     """One row a sampler: evaluations to the target with misses counted, and hypervolume on the way."""
-    summary = result.summary().set_index("sampler")
     found = []
-    for sampler, curves in {**{name: result.curves(name) for name in result.runs}, **extra}.items():
-        times = np.array([evaluations_to(curve, target) for curve in curves])
-        row: dict[str, object] = {"problem": result.label, "sampler": sampler, "seeds": len(curves)}
-        row[f"to {target:.0%}"] = float(np.median(times))
+    for sampler, shares in curves.items():
+        times = np.array([evaluations_to(curve, target) for curve in shares])
+        row: dict[str, object] = {"problem": label, "sampler": sampler, "seeds": len(shares)}
+        row["target"] = target
+        row["evaluations"] = float(np.median(times))  # infinite: half of the runs or more missed
         row["misses"] = int(np.isinf(times).sum())
-        for count in (20, 50, 100, 200, 400, 1000):
-            row[f"at {count}"] = float(np.median(curves[:, count - 1])) if count <= curves.shape[1] else np.nan
-        row["s/suggestion"] = summary["s/suggestion"].get(sampler, np.nan)
+        for count in SHOWN:
+            row[f"at {count}"] = float(np.median(shares[:, count - 1])) if count <= shares.shape[1] else np.nan
+        row["s/suggestion"] = seconds.get(sampler, np.nan)
         found.append(row)
-    return found
+    return pd.DataFrame(found)
 
 
-def study(problem: str, arguments: argparse.Namespace) -> list[dict[str, object]]:
+def joined(results: list[ProblemResult]) -> list[ProblemResult]:
+    """The same results against one front: the enumerated one, or the union of the runs of all of them."""
+    if results[0].reference.origin != "enumerated":
+        values = [run.values for result in results for runs in result.runs.values() for run in runs]
+        union = reference(np.concatenate(values), "union of all runs")
+        return [ProblemResult(r.label, r.objectives, union, r.budget, r.runs) for r in results]
+    return results
+
+
+def study(problem: str, arguments: argparse.Namespace) -> pd.DataFrame:
     """All samplers on one problem; the quick ones get more evaluations, measured against the same front."""
-    objectives, budget, target = PROBLEMS[problem]
-    common: dict[str, Any] = {"objectives": objectives, "workers": arguments.workers}
+    setup = PROBLEMS[problem]
     start = 8 if arguments.same_start else 0
     out = arguments.out / (f"{problem}-same-start" if start else problem)
-    samplers = model_based(problem, ablations=arguments.ablations, slow=arguments.slow)
-    shorter = min(SHORT[problem], 60) if arguments.slow else SHORT[problem]
-    seeds = min(arguments.seeds, 5) if arguments.slow else arguments.seeds
-    found = compare(problem, samplers, seeds=seeds, budget=shorter, start=start, out=out, **common)
-    print("\n".join(found.verdicts()), flush=True)
-    if arguments.ablations or arguments.slow:
-        return rows(found.problems[0], target, {})
-    quick = compare(problem, QUICK, seeds=seeds, budget=budget, start=start, out=out, **common).problems[0]
-    enumerated = quick.reference.origin == "enumerated"
-    against = quick if enumerated else found.problems[0]
-    quick.reference = against.reference  # without an enumerated front: the union of all runs of the better samplers
-    task = arguments.task(problem, objectives)
-    extra = {"pymoo's NSGA-II": pymoo_curves(task, quick, seeds, budget)}
-    return rows(quick, target, extra) + rows(found.problems[0], target, {})
+    run = partial(
+        compare, problem, seeds=arguments.seeds, start=start, out=out, objectives=setup.objectives,
+        workers=arguments.workers,
+    )  # fmt: skip
+    if arguments.ablations:
+        studies = [run(ablations(setup), budget=setup.ablations)]
+    else:
+        studies = [run(thinking(setup), budget=setup.slow), run(QUICK, budget=setup.quick)]
+        if arguments.gp and setup.gp:
+            studies.append(run(["optuna:GPSampler"], budget=setup.gp))
+    for found in studies:
+        print("\n".join([*found.notes, *found.verdicts()]), flush=True)
+    results = joined([found.problems[0] for found in studies])
+    curves = {name: result.curves(name) for result in results for name in result.runs}
+    if not arguments.ablations and not start:
+        table = out / "tables" / f"{problem}.npz"
+        task = Task.make(TableProblem.read(table) if table.is_file() else load(problem), setup.objectives)
+        for population in (40, 100):
+            name = f"pymoo's NSGA-II, population {population}"
+            curves[name] = pymoo_curves(task, results[0], arguments.seeds, setup.quick, population)
+    target = setup.target or max(float(np.median(c[:, -1])) for c in curves.values() if c.shape[1] >= setup.quick)
+    summary = pd.concat([result.summary() for result in results]).set_index("sampler")
+    return rows(problem, target, curves, summary["s/suggestion"].to_dict())
 
 
-def _task(problem: str, objectives: list[str] | None, out: Path) -> Task:
-    from evonas.problems import load
-
-    path = out / problem / "tables" / f"{problem}.npz"
-    return Task.make(TableProblem.read(path) if path.is_file() else load(problem), objectives)
+def seconds(problem: str, arguments: argparse.Namespace) -> pd.DataFrame:
+    """Seconds of a suggestion of sa-nsga2, in the median from 500 known evaluations on."""
+    objectives, out = PROBLEMS[problem].objectives, arguments.out / f"{problem}-seconds"
+    found = compare(problem, ["sa-nsga2"], seeds=1, budget=550, objectives=objectives, out=out, workers=1)
+    return found.summary()[["problem", "sampler", "s/suggestion", "s/suggestion from 500"]]
 
 
 def main() -> None:
@@ -157,10 +204,11 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="where to write the table as well")
     parser.add_argument("--ablations", action="store_true")
     parser.add_argument("--same-start", action="store_true")
-    parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--gp", action="store_true")
+    parser.add_argument("--seconds", action="store_true")
     arguments = parser.parse_args()
-    arguments.task = lambda problem, objectives: _task(problem, objectives, arguments.out)
-    table = pd.DataFrame([row for problem in arguments.only or PROBLEMS for row in study(problem, arguments)])
+    chosen = arguments.only or (ABLATED if arguments.ablations else PROBLEMS)
+    table = pd.concat([(seconds if arguments.seconds else study)(problem, arguments) for problem in chosen])
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     if arguments.csv:
         table.to_csv(arguments.csv, index=False, float_format="%.5g")

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "table"]
 
-_COLUMNS = ("hypervolume", "to 80%", "to 90%", "to 95%", "to 99%", "area", "igd+", "epsilon", "s/suggestion")
+_COLUMNS = (
+    *("hypervolume", "to 80%", "to 90%", "to 95%", "to 98%", "to 99%", "area", "igd+", "epsilon"),
+    *("s/suggestion", "s/suggestion from 500"),
+)
 
 
 @app.command()
@@ -92,7 +95,7 @@ def _print_study(study: Study) -> None:
     for result in study.problems:
         count = f"{len(result.seeds)} seed{'s' * (len(result.seeds) != 1)}"
         print(f"\n{result.label}: medians over {count}, {result.budget} evaluations; front: {result.reference.origin}")
-        frame = result.summary()
+        frame = result.summary().dropna(axis=1, how="all")  # such as seconds from 500 evaluations on, where none were
         header = ["sampler", *(name for name in _COLUMNS if name in frame)]
         rows = [[_cell(row[name]) for name in header] for row in frame.to_dict("records")]
         print_table([*header[1:], header[0]], [[*row[1:], row[0]] for row in rows], sys.stdout)

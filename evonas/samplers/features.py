@@ -10,7 +10,7 @@ from evonas.formats import Format
 from evonas.problem.base import Sensitivities
 from evonas.space import FloatArray, Gene, IntArray, SearchSpace
 
-__all__ = ["Features", "coordinates", "summed"]
+__all__ = ["Features", "alike", "coordinates", "summed"]
 
 
 def coordinates(gene: Gene) -> FloatArray:
@@ -54,7 +54,7 @@ def _block(gene: Gene) -> _Block:
     return _Block(line, np.concatenate([thermometer, line, line**2], axis=1))
 
 
-def _alike(space: SearchSpace) -> list[list[int]]:
+def alike(space: SearchSpace) -> list[list[int]]:
     """Categorical genes that have the same choices, two or more together."""
     found: dict[tuple[str, ...], list[int]] = {}
     for i, gene in enumerate(space.genes):
@@ -77,7 +77,7 @@ class Features:
     def __init__(self, space: SearchSpace, sensitivities: Sensitivities | None = None) -> None:
         self._blocks = [_block(gene) for gene in space.genes]
         self._sensitivities = sensitivities
-        self._alike = _alike(space)
+        self._alike = alike(space)
         columns = [block.stationary.shape[1] for block in self._blocks]
         columns += [len(space.genes[genes[0]].choices) for genes in self._alike]
         columns += [] if sensitivities is None else [1]

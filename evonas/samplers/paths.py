@@ -6,7 +6,7 @@ import numpy as np
 
 from evonas.evaluate import Task
 from evonas.problem.base import Sensitivities
-from evonas.samplers.features import coordinates
+from evonas.samplers.features import alike, coordinates
 from evonas.space import FloatArray, IntArray
 
 __all__ = ["greedy_path", "log_costs", "spread", "thinned"]
@@ -66,8 +66,8 @@ def spread(task: Task, n: int, rng: np.random.Generator) -> IntArray:
     """`n` genomes that spread over the exact objectives, shape (n, n_genes); not necessarily distinct.
 
     The first half are uniform: every ordered gene as far along its line as every other, from the highest choices to
-    the lowest. The rest are chosen from random genomes, each farthest from all before it in the logarithm of cost (in
-    the genes themselves where nothing is exact).
+    the lowest, and all genes with the same categories at the same one. The rest are chosen from random genomes, each
+    farthest from all before it in the logarithm of cost (in the genes themselves where nothing is exact).
     """
     diagonal = _diagonal(task, -(-n // 2), rng)
     candidates = task.space.sample(_CANDIDATES, rng)
@@ -87,8 +87,15 @@ def spread(task: Task, n: int, rng: np.random.Generator) -> IntArray:
 
 
 def _diagonal(task: Task, n: int, rng: np.random.Generator) -> IntArray:
-    """`n` genomes whose ordered genes go together from the highest choice to the lowest; categories are random."""
+    """`n` genomes whose ordered genes go together from the highest choice to the lowest.
+
+    Genes with the same categories all have the same one, a different one every time; other categories are random.
+    """
     genomes = task.space.sample(n, rng)
+    for genes in alike(task.space):
+        count = len(task.space.genes[genes[0]].choices)
+        orders = [rng.permutation(count) for _ in range(-(-n // count))]
+        genomes[:, genes] = np.concatenate(orders)[:n, None]
     share = np.linspace(1.0, 0.0, n)
     for i, gene in enumerate(task.space.genes):
         if gene.ordered:

@@ -38,7 +38,7 @@ _CHILDREN = 512
 _RANDOM = 256
 _MARGIN = 0.1  # of the reference point past the range of the fronts
 _OPTIMISM = 2.0  # standard deviations by which predictions are taken to be better when the box is chosen
-_START, _PATH = 6, 7  # genomes of the initial design, without and with sensitivities
+_START, _PATH = 4, 7  # genomes of the initial design, without and with sensitivities
 _LEAST = 3  # evaluations that a model needs
 _RECONSIDERED = 256  # best candidates among which the rest of a batch is chosen
 _CHOICES = {
@@ -57,7 +57,7 @@ class Settings:
         exactness: whether exact objectives are taken as they are rather than modelled.
         model: `gp`, `trees`, or `auto`: a Gaussian process to 500 points and trees beyond.
         acquisition: `ehvi`, or `mean`: the hypervolume improvement of the predicted values.
-        start: genomes of the initial design; 6, or 7 along the greedy path, where None.
+        start: genomes of the initial design; 4, or 7 along the greedy path, where None.
         design: `stratified` over the exact objectives, or along the greedy path where there are sensitivities; or
             `random`.
         batch: genomes chosen from one fit.

@@ -8,7 +8,7 @@ from contracts.samplers import Make, SamplerContract
 from toys import Toy, genomes_of, known, run, task_of
 
 from evonas.errors import InvalidArgument, UnknownName
-from evonas.problem import Sensitivities
+from evonas.problem import FunctionProblem, Sensitivities
 from evonas.problems import load
 from evonas.samplers import SAMPLERS, make_sampler, sampler_name
 from evonas.samplers.local import GreedySampler, LocalSampler
@@ -101,3 +101,17 @@ def test_the_greedy_sampler_begins_with_the_path_and_charges_for_sensitivities()
     path = {tuple(genome) for genome in greedy_path(task, task.problem.sensitivities()).tolist()}  # type: ignore[arg-type]
     assert sampler.charge == pytest.approx(2.56)
     assert set(genomes_of(run(sampler, 100))) <= path
+
+
+def test_a_spread_begins_with_genomes_that_are_alike_in_all_genes() -> None:
+    task = task_of(Toy((4, 4, 4, 4)))
+    found = spread(task, 6, np.random.default_rng(0))
+    assert found[0].tolist() == [3, 3, 3, 3]
+    assert found[2].tolist() == [0, 0, 0, 0]
+    sizes = task.problem.exact_values(found)[:, 0]
+    assert len(np.unique(sizes)) == 6  # none costs what another does
+    choices = {f"edge{i}": ["none", "skip", "conv"] for i in range(4)} | {"depth": [1, 2, 3]}
+    cells = FunctionProblem(lambda **genes: {"error": genes["depth"]}, choices, {"error": "min"})
+    half = spread(task_of(cells), 6, np.random.default_rng(0))[:3]
+    assert (half[:, :4] == half[:, :1]).all()
+    assert sorted(half[:, 0].tolist()) == [0, 1, 2]
