@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import moocore
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, MultipleLocator, NullFormatter
 
 from evonas.plots.files import save
 from evonas.plots.style import (
@@ -94,6 +94,7 @@ def curves(problem: ProblemResult) -> Figure:
             regret = [np.maximum(1 - share, _LEAST_REGRET) for share in (high, low)]
             axes.fill_between(spent, *regret, color=colour, alpha=0.15, linewidth=0)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # a range within one decade has labels too
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(1, problem.budget)
@@ -114,7 +115,8 @@ def distribution(problem: ProblemResult) -> Figure:
             axes.step(spent, shares, dashes, where="post", color=colour, label=sampler, linewidth=1.4)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_ylim(0, 1)
+        axes.set_xlim(1, problem.budget)
+        axes.set_ylim(0, 1.02)
         axes.set_xlabel("distinct evaluations")
         axes.set_ylabel("share of seeds and targets")
         _legend(figure, axes)
@@ -153,28 +155,29 @@ def attainment(problem: ProblemResult) -> Figure:
 
 
 def critical_difference(ranking: Ranking, problems: int) -> Figure:
-    """Mean ranks over problems; samplers under one bar do not differ at 5 % (Demsar 2006, figure 1)."""
+    """Mean ranks over problems; samplers over one bar do not differ at 5 % (Demsar 2006, figure 1)."""
+    ranks = dict(zip(ranking.samplers, ranking.ranks, strict=True))
+    names = sorted(ranks, key=lambda name: ranks[name])
+    groups = ranking.groups
+    rows = len(names) + len(groups) + 1
     with styled():
-        notes = [
-            f"{problems} problems",
-            f"Friedman p = {ranking.p:.2g}",
-            f"critical difference {ranking.critical_difference:.2f}",
-        ]
-        order = np.argsort(ranking.ranks)
-        figure, heading = sheet(6.0, 0.9 + 0.25 * len(order), "Mean ranks by final hypervolume", notes)
-        del heading
-        axes = place(figure, 1.9, 0.5, 3.8, 0.3 + 0.25 * len(order))
+        notes = [f"{problems} problems", f"Friedman p = {ranking.p:.2g}", "a bar joins what does not differ at 5 %"]
+        figure, _ = sheet(6.0, 1.0 + 0.24 * rows, "Mean ranks by final hypervolume", notes)
+        axes = place(figure, 1.9, 0.5, 3.8, 0.3 + 0.24 * rows)
         tidy(axes)
-        for line, i in enumerate(order):
-            axes.plot(ranking.ranks[i], line, "o", color=BLUE, markersize=5)
-        axes.set_yticks(range(len(order)), [clean(ranking.samplers[i], 26) for i in order])
-        for line, i in enumerate(order):
-            alike = ranking.ranks[order] - ranking.ranks[i] <= ranking.critical_difference
-            last = int(np.flatnonzero(alike).max())
-            if last > line:
-                axes.plot(
-                    [ranking.ranks[i], ranking.ranks[order[last]]], [line + 0.15] * 2, "-", color=GREY, linewidth=3
-                )
-        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        for row, name in enumerate(names):
+            axes.hlines(row, 1, ranks[name], color=GREY, linewidth=0.8, linestyles=":")
+            axes.plot(ranks[name], row, "o", color=BLUE, markersize=5)
+        for row, group in enumerate(groups, len(names)):
+            axes.hlines(row, ranks[group[0]], ranks[group[-1]], color=BLACK, linewidth=3)
+        axes.hlines(rows - 1, 1, 1 + ranking.critical_difference, color=VERMILLION, linewidth=1.5)
+        shown = [clean(name, 26) for name in names]
+        axes.set_yticks(
+            range(rows), [*shown, *[""] * len(groups), f"critical difference {ranking.critical_difference:.2f}"]
+        )
+        axes.set_xlim(0.9, max(len(names), 1 + ranking.critical_difference) + 0.1)
+        axes.set_ylim(rows - 0.5, -0.5)
+        axes.xaxis.set_major_locator(MultipleLocator(1))
         axes.set_xlabel("mean rank (1 is best)")
     return figure

@@ -68,6 +68,15 @@ class Ranking:
     p: float
     critical_difference: float
 
+    @property
+    def groups(self) -> list[tuple[str, ...]]:
+        """The largest groups of samplers that do not differ at 5 %, two or more each, best first (Demsar 2006)."""
+        order = np.argsort(self.ranks, kind="stable")
+        sorted_ranks = self.ranks[order]
+        ends = np.searchsorted(sorted_ranks, sorted_ranks + self.critical_difference, side="right")
+        begins = [i for i in range(len(order)) if ends[i] > i + 1 and (i == 0 or ends[i] > ends[i - 1])]
+        return [tuple(self.samplers[row] for row in order[i : ends[i]]) for i in begins]
+
 
 def a12(first: FloatArray, second: FloatArray) -> float:
     """P(first > second) + P(first = second) / 2 over all pairs of (n,) and (m,) (Vargha and Delaney 2000, eq. 1)."""

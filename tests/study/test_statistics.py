@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from evonas.study.statistics import (
+    Ranking,
     a12,
     bootstrap_interval,
     compare_pairs,
@@ -71,6 +72,13 @@ def test_friedman_is_scipy_s_and_the_critical_difference_demsar_s() -> None:
     assert ranking.p == pytest.approx(stats.friedmanchisquare(*scores.T).pvalue)
     assert ranking.critical_difference == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 10)), rel=1e-3)  # his table 5
     assert ranking.ranks.sum() == pytest.approx(10)
+
+
+def test_groups_are_the_largest_that_do_not_differ() -> None:
+    ranks = np.array([4.0, 1.0, 2.0, 3.5, 9.0])
+    assert Ranking(tuple("abcde"), ranks, 0.01, 1.6).groups == [("b", "c"), ("c", "d"), ("d", "a")]
+    assert Ranking(tuple("abcde"), ranks, 0.01, 2.6).groups == [("b", "c", "d"), ("c", "d", "a")]
+    assert Ranking(tuple("abcde"), ranks, 0.01, 0.4).groups == []
 
 
 def test_a_verdict_says_when_no_difference_is_shown() -> None:
