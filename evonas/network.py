@@ -264,6 +264,35 @@ class Network:
         return replace(self, layers=tuple(replace(one, rounds=one.rounds or one.name in rounding) for one in layers))
 
     @cached_property
+    def shared(self) -> dict[str, str]:
+        """Tensor (`conv2.data_in`) -> the first one that is the same activation, for those of layers with formats.
+
+        Views, ReLU and max pooling pass numbers on as they are, so that a tensor stays the same through them, and the
+        operands of a sum are the same, since they have one format. A chain of residual blocks is so one activation.
+        """
+        own = {layer.name: layer for layer in self.quantizable}
+        roots: list[int] = []
+        found: dict[str, int] = {}  # tensor -> step
+        joined: dict[int, int] = {}
+
+        def root(step: int) -> int:
+            while joined.get(step, step) != step:
+                step = joined[step]
+            return step
+
+        for at, step in enumerate(self.operations):
+            roots.append(roots[step.source] if step.source >= 0 else at)
+            if step.layer in own and own[step.layer].rounds:
+                found[f"{step.layer}.data_out"] = roots[at]
+            for reader in step.readers:
+                if reader.layer in own and reader.slot in own[reader.layer].slots:
+                    target = f"{reader.layer}.{reader.slot}"
+                    joined[root(roots[at])] = root(found.setdefault(target, roots[at]))
+        first: dict[int, str] = {}
+        order = [f"{layer.name}.{slot}" for layer in self.quantizable for slot in layer.slots]
+        return {target: first.setdefault(root(found[target]), target) for target in order if target in found}
+
+    @cached_property
     def alive(self) -> tuple[tuple[Held, ...], ...]:
         """The activations held while each layer with formats runs, one tuple a call; sums work in place."""
         columns = {layer.name: column for column, layer in enumerate(self.quantizable)}

@@ -15,7 +15,7 @@ from evonas.space import Gene
 
 __all__ = ["SHARES", "Rule", "tensors_of", "with_rules"]
 
-SHARES = ("tensor", "layer", "type", "all")
+SHARES = ("tensor", "activation", "layer", "type", "all")
 _ALL = ("*",)
 
 
@@ -30,7 +30,8 @@ class Rule:
         types: kinds of layers: `linear` and `conv`, or `matmul`, `add`, `embedding`, `functional`.
         tensors: `data_in` (both operands of a product of activations; `data_in2` is the second alone), `weight`, `bias`
             and `data_out`, each where a layer has it.
-        share: what has one gene together: each `tensor`, each `layer`, each `type`, or `all` of the rule.
+        share: what has one gene together: each `tensor`, each `activation` (whatever layers read or write it), each
+            `layer`, each `type`, or `all` of the rule.
         name: of the gene, when `share` is `all`.
     """
 
@@ -116,7 +117,7 @@ def with_rules(base: PlanSpace, rules: Sequence[Rule], *, channels: bool = True)
     defaults: dict[str, Format] = {}
     for rule in rules:
         choices = tuple(parse(spec) for spec in dict.fromkeys(rule.formats))
-        for name, tensors in _grouped(rule, _fitting(rule, layers, aliases), taken).items():
+        for name, tensors in _grouped(rule, _fitting(rule, layers, aliases), taken, network.shared).items():
             if len(choices) == 1:
                 defaults |= dict.fromkeys(tensors, choices[0])
             else:
@@ -160,8 +161,8 @@ def _aliases(network: Network) -> dict[str, str]:
     return places | nodes | {layer.name: layer.name for layer in layers}
 
 
-def _grouped(rule: Rule, layers: Sequence[Layer], taken: set[str]) -> dict[str, list[str]]:
-    """Gene name to the tensors it drives; marks them as taken."""
+def _grouped(rule: Rule, layers: Sequence[Layer], taken: set[str], shared: Mapping[str, str]) -> dict[str, list[str]]:
+    """Gene name to the tensors it drives, `shared` as in `Network`; marks them as taken."""
     found: dict[str, list[str]] = {}
     for layer in layers:
         for tensor in tensors_of(layer, rule.tensors):
@@ -170,6 +171,7 @@ def _grouped(rule: Rule, layers: Sequence[Layer], taken: set[str]) -> dict[str, 
                 continue
             taken.add(target)
             together = {"tensor": target, "layer": layer.name, "type": layer.type, "all": rule.name or "formats"}
+            together["activation"] = shared.get(target, target)
             found.setdefault(together[rule.share], []).append(target)
     return found
 

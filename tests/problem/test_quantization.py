@@ -107,6 +107,47 @@ def test_rules_ask_by_type_name_and_tensor(plain: ModelProblem) -> None:
         plain.with_rules([Rule(("int4c", "int8"), ("mix",), ("matmul",), ("data_out",))])
 
 
+def test_tensors_that_are_one_activation_can_share_a_gene() -> None:
+    """Queries, keys and values read what the first sum returns; what the second adds to it has its format as well."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.out, self.head = nn.Linear(6, 4), nn.Linear(4, 4), nn.Linear(24, 3)
+            self.q, self.k, self.v = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.stem(x.flatten(1, 2)))
+            y = nn.functional.scaled_dot_product_attention(self.q(x), self.k(x), self.v(x))
+            logits: Tensor = self.head((x + self.out(y)).flatten(1))
+            return logits
+
+    problem = ModelProblem(seeded(Block, 0).eval(), **splits(), space=SPACE)
+    tensors = ("data_in", "data_out")
+    rule = Rule(("fixed4", "fixed8"), types=("linear", "add"), tensors=tensors, share="activation")
+    changed = problem.with_rules([rule])
+    names = [gene.name for gene in changed.space.genes]
+    assert names == [
+        "stem.data_in",
+        "stem.data_out",  # read through the ReLU by q, k, v and the sum, and so the format of what `out` returns
+        "q.data_out",
+        "k.data_out",
+        "v.data_out",
+        "out.data_in",
+        "add.data_out",  # read by `head`
+        "head.data_out",
+    ]
+    genome = np.zeros(len(names), dtype=np.int64)
+    genome[1] = 1
+    wide = {
+        f"{part.layer.name}.{slot}"
+        for part in changed.plan_space.plan(genome).layers
+        for slot, fmt in part.formats.items()
+        if fmt.spec == "fixed8"
+    }
+    assert wide == {"stem.data_out", "q.data_in", "k.data_in", "v.data_in", "add.data_in", "out.data_out"}
+
+
 def test_problems_of_one_model_do_not_share_networks(plain: ModelProblem) -> None:
     genome = plain.space.corners()[0]
     before = plain.evaluate(genome[None])
