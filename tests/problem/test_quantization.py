@@ -235,6 +235,7 @@ formats = ["int3", "int8"]
 """
 
 
+@pytest.mark.slow
 def test_a_run_file_asks_for_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

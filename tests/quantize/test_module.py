@@ -34,8 +34,8 @@ def test_the_module_of_a_plan_is_what_was_evaluated(name: str) -> None:
 
 
 def test_every_slot_was_among_them() -> None:
-    plans = [any_plan(name, seed=len(name)).plan for name in FEW]
-    assert {slot for plan in plans for layer in plan.layers for slot in layer.formats} == set(SLOTS)
+    plan = any_plan("attention", seed=len("attention")).plan
+    assert {slot for layer in plan.layers for slot in layer.formats} == set(SLOTS)
 
 
 @pytest.mark.parametrize("name", ["attention", "window_bias", "tied_embedding", "functional", "resnet", "mlp"])
