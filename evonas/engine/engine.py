@@ -30,7 +30,7 @@ __all__ = ["MEMORY", "Engine", "Outputs"]
 MEMORY = 16 * 2**20  # bytes of values at once: a few times the cache of a core
 _CHUNK = 512  # samples at once, at most
 _LEAST_CHUNK = 32
-_NODE = 2**17  # floats of a chunk of the largest node
+_NODE = 2**20  # floats of a chunk of the largest node: convolutions of fewer samples cost more each
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,14 @@ class Engine:
                 yield from self._shared(genomes, inputs, shapes, chunks)
             else:
                 yield from self._alone(genomes, inputs, chunks)
+
+    def outputs(self, genomes: IntArray, inputs: Tensor) -> Tensor:
+        """All that `run` returns at once, for networks that return vectors: shape (m, n, channels)."""
+        found: list[list[Tensor]] = [[] for _ in genomes]
+        for chunk in self.run(genomes, inputs):
+            for genome, variant in zip(chunk.genomes, chunk.variants, strict=True):
+                found[genome].append(chunk.value.one(int(variant)))
+        return torch.stack([torch.cat(parts) for parts in found])
 
     def _alone(self, genomes: IntArray, inputs: Tensor, chunks: Sequence[slice]) -> Iterator[Outputs]:
         """Genome by genome, for graphs that write into their own values."""

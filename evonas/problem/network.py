@@ -26,7 +26,7 @@ from evonas.plan import Plans, PlanSpace
 from evonas.problem.base import Estimate, Problem, Sensitivities
 from evonas.problem.data import Split
 from evonas.problem.genes import Rule, with_rules
-from evonas.quantize import METHODS, Memo, PostTraining, single_thread
+from evonas.quantize import METHODS, PostTraining, single_thread
 from evonas.space import FloatArray, IntArray
 from evonas.timing import interleaved, timed_module
 from evonas.training import WeightStore
@@ -246,17 +246,15 @@ class NetworkProblem(Problem):
         graph, constants = retrace(model, (self.validation.inputs[:2],))
         return fold_batchnorms(as_module(model, graph, constants).eval(), folds)
 
-    def logits(self, genome: IntArray, inputs: Tensor, memo: Memo | None = None) -> Tensor:
+    def logits(self, genome: IntArray, inputs: Tensor) -> Tensor:
         """What the network of `genome` (n_genes,) returns for `inputs` (n, ...): logits (n, classes).
-
-        `memo` is as in `PostTraining.forward`, for consecutive genomes of one network.
 
         Raises:
             FloatingPointError: an output is not finite.
         """
         network = self.network(genome)
         with single_thread():
-            logits = network.forward(self.plan_space.plan(genome), inputs, memo)
+            logits = network.forward(self.plan_space.plan(genome), inputs)
         if not bool(torch.isfinite(logits).all()):
             raise FloatingPointError("the network's output is not finite")
         return logits
@@ -284,15 +282,15 @@ class NetworkProblem(Problem):
 
     def _divergence(self, genomes: IntArray) -> FloatArray:
         """Mean KL divergence from the float network, shape (n,), for genomes (n, n_genes) of one network."""
-        inputs, memo = self.train_split.inputs[:_SENSITIVITY_SAMPLES], Memo()
-        network = self.network(genomes[0])
+        inputs, network = self.train_split.inputs[:_SENSITIVITY_SAMPLES], self.network(genomes[0])
         with torch.no_grad(), single_thread():
             reference = network.graph(inputs).log_softmax(1)
+            logits = Engine(network, self.plan_space, memory=self.memory).outputs(genomes, inputs)
+            if not bool(torch.isfinite(logits).all()):
+                raise FloatingPointError("the network's output is not finite")
             found = [
-                nn.functional.kl_div(
-                    self.logits(genome, inputs, memo).log_softmax(1), reference, log_target=True, reduction="batchmean"
-                )
-                for genome in genomes
+                nn.functional.kl_div(one.log_softmax(1), reference, log_target=True, reduction="batchmean")
+                for one in logits
             ]
         return np.array([float(value) for value in found])
 

@@ -1,6 +1,6 @@
 """Run a trained model under a plan, without ever touching the model."""
 
-from evonas.quantize.post_training import METHODS, Memo, PostTraining, Quantizer
+from evonas.quantize.post_training import METHODS, PostTraining, Quantizer
 from evonas.quantize.threads import single_thread
 
-__all__ = ["METHODS", "Memo", "PostTraining", "Quantizer", "single_thread"]
+__all__ = ["METHODS", "PostTraining", "Quantizer", "single_thread"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,27 +25,14 @@ from evonas.graph.attention import split_attention
 from evonas.graph.fold import fold_batchnorms
 from evonas.graph.sites import Key
 from evonas.graph.trace import as_module, retrace
-from evonas.graph.writes import shareable
 from evonas.network import Layer, Network
 from evonas.plan import LayerPlan, Plan
 from evonas.quantize.calls import data_keys, replaced, site_layers, weight_key, weight_of
 from evonas.quantize.threads import single_thread
 
-__all__ = ["METHODS", "Memo", "PostTraining", "Quantizer"]
+__all__ = ["METHODS", "PostTraining", "Quantizer"]
 
 METHODS = (*_METHODS, "auto")
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A node's last value, and what it was made from: the layer's plan and the versions of its inputs."""
-
-    made_from: tuple[Any, ...]
-    version: int
-    value: Any
-
-
-Memo = dict[torch.fx.Node, _Kept]
 
 
 def rounded(fmt: Format, values: Tensor) -> Tensor:
@@ -110,7 +97,6 @@ class PostTraining:
         if network is not None and any(layer.kind == "matmul" and layer.asked for layer in network.layers):
             split_attention(self.graph.graph)
             self.graph.recompile()
-        self._shareable = shareable(self.graph)
         self._interpreter = torch.fx.Interpreter(self.graph)
         self._calibration = calibration
         self._layers = {} if network is None else {layer.name: layer for layer in network.layers}
@@ -123,18 +109,10 @@ class PostTraining:
         self._formats: dict[tuple[str, Format], Format] = {}
         self._tensors: dict[tuple[str, Format], Tensor] = {}
 
-    def forward(self, plan: Plan, inputs: Tensor, memo: Memo | None = None) -> Tensor:
-        """What the model under `plan` returns for `inputs`, shape (n, ...).
-
-        Args:
-            plan: formats and channels of every layer.
-            inputs: shape (n, ...).
-            memo: an empty dictionary, handed to consecutive calls with these same `inputs`: what a plan shares with
-                the one before it, from the input on, is then not computed again. The result is the same bit for bit.
-        """
-        parts = self.parts(self.concrete(plan))
+    def forward(self, plan: Plan, inputs: Tensor) -> Tensor:
+        """What the model under `plan` returns for `inputs`, shape (n, ...)."""
         with torch.no_grad():
-            output: Tensor = _Runner(self, parts, memo if self._shareable else None).run(inputs)
+            output: Tensor = _Runner(self, self.parts(self.concrete(plan))).run(inputs)
         return output
 
     def layer_of(self, node: torch.fx.Node) -> str | None:
@@ -159,11 +137,7 @@ class PostTraining:
     def run_layer(self, node: torch.fx.Node, part: LayerPlan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What a layer's node returns for arguments that are rounded already, all else in the formats of `part`."""
         if node.op == "call_module":
-            module, tensors = self.graph.get_submodule(str(node.target)), self.parameters_of(part)
-            if type(module) is nn.Linear and not kwargs:  # what its `forward` does, without a functional call's cost
-                result = nn.functional.linear(args[0], tensors["weight"], tensors.get("bias"))
-            else:
-                result = torch.func.functional_call(module, tensors, args, dict(kwargs))
+            result = _applied(self.graph.get_submodule(str(node.target)), self.parameters_of(part), args, kwargs)
         elif part.layer.kind == "add":  # never in place: the arguments may be needed again
             result = torch.add(*(self._operand(node, args, kwargs, at) for at in (0, 1)), alpha=kwargs.get("alpha", 1))
         else:
@@ -302,6 +276,18 @@ class PostTraining:
         return args[key] if isinstance(key, int) else kwargs[str(key)]
 
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def _applied(module: nn.Module, tensors: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What `module` returns with other `tensors`; what `forward` does where a functional call would cost more."""
+    if not kwargs and type(module) is nn.Linear:
+        return nn.functional.linear(args[0], tensors["weight"], tensors.get("bias"))
+    if not kwargs and type(module) in _CONVOLUTIONS:
+        return module._conv_forward(args[0], tensors["weight"], tensors.get("bias"))  # type: ignore[operator]
+    return torch.func.functional_call(module, dict(tensors), args, dict(kwargs))
+
+
 def _called(graph: torch.fx.Graph, module: str, argument: Any) -> torch.fx.Node:
     return graph.call_module(module, (argument,))
 
@@ -327,28 +313,14 @@ class _Recorder(torch.fx.Interpreter):
 class _Runner(torch.fx.Interpreter):
     """Runs the graph with the weights and data formats that a plan names."""
 
-    def __init__(
-        self, quantized: PostTraining, parts: Mapping[torch.fx.Node, LayerPlan], memo: Memo | None = None
-    ) -> None:
+    def __init__(self, quantized: PostTraining, parts: Mapping[torch.fx.Node, LayerPlan]) -> None:
         super().__init__(quantized.graph)
         self._quantized = quantized
         self._parts = parts
-        self._memo = memo
 
     def run_node(self, n: torch.fx.Node) -> Any:
-        if self._memo is None:
-            return self._value(n)
-        made_from = (self._parts.get(n), *(self._memo[source].version for source in n.all_input_nodes))
-        kept = self._memo.get(n)
-        if kept is None or kept.made_from != made_from:
-            value = self._value(n)  # a new version makes every node that reads this one new as well
-            kept = self._memo[n] = _Kept(made_from, 0 if kept is None else kept.version + 1, value)
-        return kept.value
-
-    def _value(self, node: torch.fx.Node) -> Any:
-        part = self._parts.get(node)
+        part = self._parts.get(n)
         if part is None:
-            return super().run_node(node)
-        args, kwargs = self.fetch_args_kwargs_from_env(node)
-        args, kwargs = self._quantized.rounded_inputs(node, part, args, kwargs)
-        return self._quantized.run_layer(node, part, args, kwargs)
+            return super().run_node(n)
+        args, kwargs = self._quantized.rounded_inputs(n, part, *self.fetch_args_kwargs_from_env(n))
+        return self._quantized.run_layer(n, part, args, kwargs)
