@@ -287,15 +287,7 @@ class PlanSpace:
     def plan(self, genome: IntArray) -> Plan:
         """Decode one genome, shape (n_genes,)."""
         channels = {name: int(counts[0]) for name, counts in self.channels(genome[None]).items()}
-        layers = tuple(
-            LayerPlan(
-                layer,
-                int(layer.inputs.count(channels)),
-                int(layer.outputs.count(channels)),
-                **{slot: self.format_of(f"{layer.name}.{slot}", genome) for slot in layer.slots},
-            )
-            for layer in self.network.quantizable
-        )
+        layers = tuple(self._layer_plan(layer, genome, channels) for layer in self.network.quantizable)
         genes = self.space.genes
         multipliers = tuple(
             (name, genes[position].labels[int(genome[position])])
@@ -303,6 +295,20 @@ class PlanSpace:
             if name in self._chains
         )
         return Plan(layers, tuple(channels.items()), multipliers)
+
+    def layer_plan(self, layer: Layer, genome: IntArray) -> LayerPlan:
+        """What one layer is in the plan of a genome (n_genes,), for less than the whole plan costs."""
+        return self._layer_plan(
+            layer, genome, {name: int(counts[0]) for name, counts in self.channels(genome[None]).items()}
+        )
+
+    def _layer_plan(self, layer: Layer, genome: IntArray, channels: Mapping[str, int]) -> LayerPlan:
+        return LayerPlan(
+            layer,
+            int(layer.inputs.count(channels)),
+            int(layer.outputs.count(channels)),
+            **{slot: self.format_of(f"{layer.name}.{slot}", genome) for slot in layer.slots},
+        )
 
     def channels(self, genomes: IntArray) -> dict[str, IntArray]:
         """Channel count of every chain, each shape (n,), for genomes (n, n_genes)."""

@@ -20,22 +20,30 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchmetrics.classification import MulticlassAccuracy
 
 import evonas
+from evonas.describe import describe
 from evonas.engine import Engine, Labelled, scores
+from evonas.formats import Fixed
+from evonas.graph import find_chains
+from evonas.plan import PlanSpace
 from evonas.problem.network import NetworkProblem
 from evonas.problems import load
 from evonas.problems.jsc import LAYERS, jet_network
+from evonas.quantize import PostTraining
+from evonas.space import Gene
 from evonas.training import seeded
 
 JSC_FORMATS = ["fixed4.2", "fixed8.4", "fixed8.6", "fixed16.8"]
+FORMATS = tuple(Fixed(width) for width in (3, 4, 6, 8))  # of the networks that grow
 GENERATION = 64
 FIGURE = Path(__file__).parent / "figures" / "throughput_growth.png"
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")
@@ -221,14 +229,86 @@ def compare(found: Case, repeats: int, at_most: int) -> Iterator[str]:
         )
 
 
+def network_of(layers: int) -> tuple[PostTraining, PlanSpace]:
+    """An MLP of `layers` layers, 16 to 32 channels wide, with genes for data and weight of each."""
+    widths = [16, *[32] * (layers - 1), 5]
+    model = seeded(lambda: nn.Sequential(*chain_of(widths)), 0).eval()
+    network = describe(find_chains(model, torch.zeros(2, 16)))
+    genes = [Gene(f"{at.name}.{slot}", FORMATS) for at in network.quantizable for slot in ("data_in", "weight")]
+    biases = {f"{at.name}.bias": Fixed(16) for at in network.quantizable}
+    return PostTraining(model, clusters(256)[0], network), PlanSpace(network, genes, defaults=biases)
+
+
+def chain_of(widths: list[int]) -> Iterator[nn.Module]:
+    """Linear layers of these channels with ReLUs between them."""
+    for before, after in pairwise(widths):
+        yield nn.Linear(before, after)
+        if after != widths[-1]:
+            yield nn.ReLU()
+
+
+def grown(layers: int, population: int, samples: int) -> tuple[float, float]:
+    """CPU seconds of (c), measured on 8 candidates at most, and of (d)."""
+    network, space = network_of(layers)
+    genomes = space.space.sample(population, np.random.default_rng(0))
+    inputs, targets = clusters(samples)
+    few = genomes[:8]
+
+    def loop() -> None:
+        for genome in few:
+            for part in inputs.split(2048):
+                network.forward(space.plan(genome), part).argmax(1)
+
+    labelled = Labelled(inputs, targets)
+    engine = Engine(network, space)
+    scores(engine, few, labelled, loss=False)  # formats are calibrated and weights quantized before
+    loop()
+    return seconds_of(loop) * len(genomes) / len(few), seconds_of(lambda: scores(engine, genomes, labelled, loss=False))
+
+
+def growth() -> None:
+    """Print and draw how (c) and (d) grow."""
+    import matplotlib.pyplot as plt
+
+    axes_of = {
+        "layers": [(n, 64, 1_000) for n in (3, 6, 12, 25, 50, 100)],
+        "population": [(4, n, 1_000) for n in (16, 64, 256, 1_024, 4_096)],
+        "samples": [(4, 64, n) for n in (1_000, 3_000, 10_000, 30_000, 100_000)],
+    }
+    figure, panels = plt.subplots(1, 3, figsize=(10, 3.2), sharey=True, layout="constrained")
+    for column, (panel, (name, points)) in enumerate(zip(panels, axes_of.items(), strict=True)):
+        at = [point[column] for point in points]
+        found = []
+        for point in points:
+            found.append(grown(*point))
+            print(
+                f"{name:>10} {point[column]:>7}: loop {found[-1][0]:8.3f} s, engine {found[-1][1]:8.3f} s", flush=True
+            )
+        for label, style, values in zip(
+            ("one by one, in chunks", "together"), ("o--", "o-"), zip(*found, strict=True), strict=True
+        ):
+            panel.plot(at, values, style, label=label)
+        panel.set(xscale="log", yscale="log", xlabel=name)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("CPU seconds a generation")
+    panels[0].legend(frameon=False)
+    FIGURE.parent.mkdir(exist_ok=True)
+    figure.savefig(FIGURE, dpi=150)
+    print(f"drawn: {FIGURE}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="jsc,mnist5k,digits-ptq")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--at-most", type=int, default=64)
     parser.add_argument("--data", default="", help="a file of jets")
+    parser.add_argument("--growth", action="store_true", help="draw how the cost grows, and nothing else")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.growth:
+        growth()
+        return
     heads = [f"{letter:>8}{'':>13}" for letter in "abcde"]
     print(f"{'':>10} {'':>10} {'':>6}  {'  '.join(heads)}  {'a/d':>6}  {'b/d':>6}  {'c/d':>6}  {'d/e':>5}")
     for name in arguments.only.split(","):

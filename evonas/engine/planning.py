@@ -60,11 +60,11 @@ class Variants:
 def parts_of(network: PostTraining, space: PlanSpace, genomes: IntArray) -> dict[str, Parts]:
     """Layer name -> the plans it has among `genomes` (n, n_genes), all of one channel configuration."""
     found = {}
-    for position, layer in enumerate(space.network.quantizable):
+    for layer in space.network.quantizable:
         columns = [genomes[:, gene] for gene in space.genes_of(layer.name)]
         # A layer with a single gene has its choices here, not all of which need occur.
         _, first, picks = np.unique(joint(columns, len(genomes)), return_index=True, return_inverse=True)
-        plans = tuple(network.concrete_layer(space.plan(genomes[row]).layers[position]) for row in first)
+        plans = tuple(network.concrete_layer(space.layer_plan(layer, genomes[row])) for row in first)
         kinds: dict[object, int] = {}
         data = np.array([kinds.setdefault(_reads(plan), len(kinds)) for plan in plans], dtype=np.int64)
         found[layer.name] = Parts(plans, picks, data)
@@ -119,28 +119,31 @@ def sorted_rows(variants: Mapping[Node, Variants]) -> IntArray:
 
 
 def blocks_of(variants: Mapping[Node, Variants], floats: Mapping[Node, tuple[int, int]], limit: int) -> list[slice]:
-    """Consecutive genomes, cut so that the values of all nodes of a block take at most `limit` floats.
+    """Consecutive genomes, cut so that the values held at any time in a block take at most `limit` floats.
 
     A block has at least one genome, whatever that takes. Cuts are made where genomes share least.
 
     Args:
-        variants: of the sorted genomes.
+        variants: of the sorted genomes, by node in the order in which nodes are computed.
         floats: elements of one variant of each node, and of its rounded inputs.
         limit: elements at once.
     """
     n = len(next(iter(variants.values())).ids)
-    new = np.zeros(n, dtype=np.int64)  # elements that a genome needs beyond those of the one before it
-    depth = np.full(n, len(variants), dtype=np.int64)  # the first node in which it differs from the one before it
+    depth = np.full(n, len(variants), dtype=np.int64)  # the first node in which a genome differs from the one before it
+    new: dict[Node, tuple[IntArray, IntArray]] = {}  # elements that it needs beyond those of the one before it
     for level, (node, found) in enumerate(variants.items()):
-        for column, elements in zip((found.ids, found.data), floats[node], strict=True):
-            changed = np.flatnonzero(np.diff(column)) + 1
-            new[changed] += elements
-            depth[changed] = np.minimum(depth[changed], level)
-    total = np.cumsum(new)
-    room = max(0, limit - sum(map(sum, floats.values())))
+        changed = [np.diff(column, prepend=-1) != 0 for column in (found.ids, found.data)]
+        depth[changed[0] | changed[1]] = np.minimum(depth[changed[0] | changed[1]], level)
+        new[node] = (changed[0] * floats[node][0], changed[1] * floats[node][1])
+    totals = [
+        (np.cumsum(held), sum(floats[other][0] for other in live) + floats[node][1])
+        for node, live in _live(list(variants)).items()
+        if (held := sum((new[other][0] for other in live), new[node][1])).any()
+    ]
     start, blocks = 0, []
     while start < n:
-        stop = int(np.searchsorted(total, total[start] + room, side="right"))
+        ends = [np.searchsorted(total, total[start] + max(0, limit - base), side="right") for total, base in totals]
+        stop = int(min(ends, default=n))
         if stop < n:
             least = start + 1 + (stop - start) // 2
             cuts = depth[least : stop + 1][::-1]
@@ -148,3 +151,15 @@ def blocks_of(variants: Mapping[Node, Variants], floats: Mapping[Node, tuple[int
         blocks.append(slice(start, stop))
         start = stop
     return blocks
+
+
+def _live(nodes: Sequence[Node]) -> dict[Node, list[Node]]:
+    """Node -> those whose values are held when it has just been computed, itself among them."""
+    last = {source: node for node in nodes for source in node.all_input_nodes}
+    place = {node: i for i, node in enumerate(nodes)}
+    found: dict[Node, list[Node]] = {}
+    held: list[Node] = []
+    for node in nodes:
+        held = [other for other in held if other in last and place[last[other]] >= place[node]] + [node]
+        found[node] = held
+    return found
