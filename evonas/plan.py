@@ -287,7 +287,7 @@ class PlanSpace:
     def plan(self, genome: IntArray) -> Plan:
         """Decode one genome, shape (n_genes,)."""
         channels = {name: int(counts[0]) for name, counts in self.channels(genome[None]).items()}
-        layers = tuple(self._layer_plan(layer, genome, channels) for layer in self.network.quantizable)
+        layers = tuple(self.layer_plan(layer, genome, channels) for layer in self.network.quantizable)
         genes = self.space.genes
         multipliers = tuple(
             (name, genes[position].labels[int(genome[position])])
@@ -296,13 +296,8 @@ class PlanSpace:
         )
         return Plan(layers, tuple(channels.items()), multipliers)
 
-    def layer_plan(self, layer: Layer, genome: IntArray) -> LayerPlan:
-        """What one layer is in the plan of a genome (n_genes,), for less than the whole plan costs."""
-        return self._layer_plan(
-            layer, genome, {name: int(counts[0]) for name, counts in self.channels(genome[None]).items()}
-        )
-
-    def _layer_plan(self, layer: Layer, genome: IntArray, channels: Mapping[str, int]) -> LayerPlan:
+    def layer_plan(self, layer: Layer, genome: IntArray, channels: Mapping[str, int]) -> LayerPlan:
+        """What `layer` is in the plan of a genome (n_genes,), whose chains have `channels`."""
         return LayerPlan(
             layer,
             int(layer.inputs.count(channels)),

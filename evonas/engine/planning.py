@@ -60,11 +60,12 @@ class Variants:
 def parts_of(network: PostTraining, space: PlanSpace, genomes: IntArray) -> dict[str, Parts]:
     """Layer name -> the plans it has among `genomes` (n, n_genes), all of one channel configuration."""
     found = {}
+    channels = {name: int(counts[0]) for name, counts in space.channels(genomes[:1]).items()}
     for layer in space.network.quantizable:
         columns = [genomes[:, gene] for gene in space.genes_of(layer.name)]
         # A layer with a single gene has its choices here, not all of which need occur.
         _, first, picks = np.unique(joint(columns, len(genomes)), return_index=True, return_inverse=True)
-        plans = tuple(network.concrete_layer(space.layer_plan(layer, genomes[row])) for row in first)
+        plans = tuple(network.concrete_layer(space.layer_plan(layer, genomes[row], channels)) for row in first)
         kinds: dict[object, int] = {}
         data = np.array([kinds.setdefault(_reads(plan), len(kinds)) for plan in plans], dtype=np.int64)
         found[layer.name] = Parts(plans, picks, data)
