@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evonas.describe import describe
+from evonas.engine import Engine
 from evonas.formats import Format, parse
 from evonas.graph import find_chains
 from evonas.network import OPTIONAL, Network
 from evonas.plan import LayerPlan, PlanSpace
-from evonas.quantize import Memo, PostTraining
+from evonas.quantize import PostTraining
 from evonas.space import Gene
 from evonas.training import seeded
 
@@ -262,7 +263,7 @@ def test_a_product_called_through_einsum() -> None:
     torch.testing.assert_close(found, model.c(product))
 
 
-def test_what_is_kept_from_plan_to_plan_is_never_written_to() -> None:
+def test_what_plans_share_is_never_written_to() -> None:
     class Writes(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -276,7 +277,6 @@ def test_what_is_kept_from_plan_to_plan_is_never_written_to() -> None:
     model, inputs = seeded(Writes, 0).eval(), torch.randn(8, 4)
     space = PlanSpace(describe(find_chains(model, inputs)), [Gene("b.weight", (parse("fixed3"), parse("fixed8")))])
     quantized = PostTraining(model, inputs, space.network)
-    first, second = (space.plan(np.array([choice])) for choice in (0, 1))
-    memo: Memo = {}
-    quantized.forward(first, inputs, memo)
-    assert torch.equal(quantized.forward(second, inputs, memo), quantized.forward(second, inputs))
+    genomes = np.array([[0], [1]])
+    for genome, found in zip(genomes, Engine(quantized, space).outputs(genomes, inputs), strict=True):
+        assert torch.equal(found, quantized.forward(space.plan(genome), inputs))
