@@ -2,8 +2,8 @@
 
     python runs/calibration_check.py [--problem digits-ptq] [--genomes 300] [--set fold=true]
 
-Every genome is evaluated on the validation split under every method, so that the differences are paired. Their mean has a
-95 % interval of 1.96 standard errors.
+Every genome is evaluated on the validation split under every method, so that the differences are paired. Their mean
+has a 95 % interval of 1.96 standard errors.
 """
 
 from __future__ import annotations
