@@ -97,8 +97,8 @@ class Extent:
         """The count, given each chain's: ints, or int arrays of one shape (many genomes at once)."""
         total: Any = self.constant
         for name, factor in self.terms:
-            total = total + factor * channels[name]
-        return total // self.divisor
+            total = total + (channels[name] if factor == 1 else factor * channels[name])
+        return total if self.divisor == 1 else total // self.divisor  # of arrays, a division takes longest by far
 
 
 def round_channels(value: float, *, step: int = 1, round_to: int = 1, minimum: int = 1) -> int:

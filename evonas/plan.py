@@ -7,7 +7,7 @@ module; `plan` decodes one into something to run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -122,10 +122,10 @@ class Plans:
         return {slot: self.numbers(slot, lambda fmt: fmt.width) for slot in self.network.slots}
 
     @cached_property
-    def _memo(self) -> dict[str, Any]:
+    def _memo(self) -> dict[Hashable, Any]:
         return {}
 
-    def once(self, key: str, make: Callable[[Plans], T]) -> T:
+    def once(self, key: Hashable, make: Callable[[Plans], T]) -> T:
         """`make(self)`, computed once: intermediate results that several costs share."""
         if key not in self._memo:
             self._memo[key] = make(self)
@@ -134,13 +134,21 @@ class Plans:
 
     def numbers(self, slot: str, number: Callable[[Format], int]) -> IntArray:
         """`number` of the format of `slot` in each quantizable layer, shape (n, n_quantizable)."""
-        found = np.empty((self.n, len(self.formats[slot])), dtype=np.int64)
-        for column, choice in enumerate(self.formats[slot]):
-            found[:, column] = choice.numbers(number, self.n)
-        return found
+        return self.stacked([choice.numbers(number, self.n) for choice in self.formats[slot]])
+
+    def stacked(self, columns: Sequence[IntArray | int]) -> IntArray:
+        """Columns (n,), or one number for all, as an array (n, len(columns)); each in one piece, as they are made."""
+        found = np.empty((len(columns), self.n), dtype=np.int64)
+        for row, column in zip(found, columns, strict=True):
+            row[:] = column
+        found.flags.writeable = False  # several costs read the same one
+        return found.T
 
     def count(self, extent: Extent) -> IntArray:
         """Channels of `extent` for every genome, shape (n,)."""
+        return self.once(extent, lambda plans: plans._count(extent))
+
+    def _count(self, extent: Extent) -> IntArray:
         return np.broadcast_to(np.asarray(extent.count(self.channels), dtype=np.int64), (self.n,))
 
     def outputs(self, layers: Sequence[Layer]) -> IntArray:
@@ -167,9 +175,7 @@ class Plans:
         return self.weights(layers) * np.array(holds, dtype=np.int64)
 
     def _columns(self, extents: Sequence[Extent]) -> IntArray:
-        if not extents:
-            return np.zeros((self.n, 0), dtype=np.int64)
-        return np.stack([self.count(extent) for extent in extents], axis=1)
+        return self.once(("columns", *extents), lambda plans: plans.stacked([plans.count(e) for e in extents]))
 
 
 class PlanSpace:
@@ -317,6 +323,7 @@ class PlanSpace:
 
     def plans(self, genomes: IntArray) -> Plans:
         """Decode many genomes, shape (n, n_genes), into arrays."""
+        genomes = np.asfortranarray(genomes)  # genes are read one by one
         formats = {
             slot: tuple(self._choice(f"{layer.name}.{slot}", genomes) for layer in self.network.quantizable)
             for slot in self.network.slots

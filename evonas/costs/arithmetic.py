@@ -37,6 +37,14 @@ def _of_kind(plans: Plans, kind: str) -> list[Layer]:
     return [layer for layer in plans.network.layers if layer.kind == kind]
 
 
+def summed(values: FloatArray) -> FloatArray:
+    """The sum of each row of `values` (n, layers), shape (n,), from left to right: the same bits whatever n is."""
+    total = np.zeros(len(values))
+    for column in values.T:
+        total += column
+    return total
+
+
 def _biases(plans: Plans) -> IntArray:
     """Elements of each quantizable layer's bias, shape (n, n_quantizable)."""
     layers = plans.network.quantizable
@@ -79,11 +87,10 @@ def operands(plans: Plans, number: Callable[[Format], int]) -> tuple[IntArray, I
 
     They are its input and its weight; both inputs of a product of two activations.
     """
-    first, second = plans.numbers("data_in", number), plans.numbers("weight", number)
-    for column, layer in enumerate(plans.network.quantizable):
-        if layer.kind == "matmul":
-            second[:, column] = plans.formats["data_in2"][column].numbers(number, plans.n)
-    return first, second
+    layers = plans.network.quantizable
+    slots = ["data_in2" if layer.kind == "matmul" else "weight" for layer in layers]
+    second = [plans.formats[slot][column].numbers(number, plans.n) for column, slot in enumerate(slots)]
+    return plans.numbers("data_in", number), plans.stacked(second)
 
 
 def operand_widths(plans: Plans) -> tuple[IntArray, IntArray]:
@@ -115,7 +122,7 @@ def flops(plans: Plans, convention: Convention = "two") -> FloatArray:
 def bops(plans: Plans) -> FloatArray:
     """Bit operations: the sum of MACs x data width x weight width (arXiv:1804.10969, without the adders)."""
     data, weight = operand_widths(plans)
-    total: FloatArray = (layer_macs(plans).astype(np.float64) * (data * weight)).sum(axis=1)
+    total = summed(layer_macs(plans).astype(np.float64) * (data * weight))
     return total + _FLOAT_BITS**2 * activation_macs(plans)
 
 

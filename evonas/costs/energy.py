@@ -16,7 +16,7 @@ What is assumed beyond it:
 
 from __future__ import annotations
 
-from evonas.costs.arithmetic import activation_macs, layer_macs, operand_widths, operands
+from evonas.costs.arithmetic import activation_macs, layer_macs, operand_widths, operands, summed
 from evonas.costs.memory import traffic
 from evonas.formats import Float32
 from evonas.plan import Plans
@@ -37,6 +37,6 @@ def energy(plans: Plans) -> FloatArray:
     floats = operands(plans, lambda fmt: isinstance(fmt, Float32))
     product = _MULTIPLY_8 / 64 * (data * weight) + _ADD_32
     product[(floats[0] + floats[1]) > 0] = _FLOAT_MAC
-    arithmetic = (layer_macs(plans) * product).sum(axis=1) + _FLOAT_MAC * activation_macs(plans)
-    total: FloatArray = (arithmetic + _MEMORY_BIT * traffic(plans).sum(axis=1)) / _PER_NANOJOULE
+    arithmetic = summed(layer_macs(plans) * product) + _FLOAT_MAC * activation_macs(plans)
+    total: FloatArray = (arithmetic + _MEMORY_BIT * summed(traffic(plans))) / _PER_NANOJOULE
     return total

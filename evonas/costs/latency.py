@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from evonas.costs.arithmetic import layer_macs, operand_widths
+from evonas.costs.arithmetic import layer_macs, operand_widths, summed
 from evonas.costs.memory import traffic
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.plan import Plans
@@ -159,8 +159,7 @@ def layer_latency(plans: Plans, device: Device) -> dict[str, FloatArray]:
 def latency(plans: Plans, device: Device) -> FloatArray:
     """Modelled seconds for one sample, shape (n,)."""
     terms = layer_latency(plans, device)
-    total: FloatArray = (np.maximum(terms["compute"], terms["memory"]) + terms["overhead"]).sum(axis=1)
-    return total
+    return summed(np.maximum(terms["compute"], terms["memory"]) + terms["overhead"])
 
 
 def latency_rows(plans: Plans, device: Device) -> list[dict[str, Any]]:

@@ -89,7 +89,7 @@ def activation_memory(plans: Plans) -> FloatArray:
     held = {tensor: _held_bits(plans, tensor) for moment in alive for tensor in moment}
     peak = np.zeros(plans.n)
     for moment in alive:
-        peak = np.maximum(peak, np.sum([held[tensor] for tensor in moment], axis=0))
+        peak = np.maximum(peak, sum((held[tensor] for tensor in moment), np.zeros(plans.n)))
     return peak
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from evonas.formats import Format
@@ -23,10 +25,7 @@ def elements(plans: Plans, slot: str) -> IntArray:
 
 def _elements(plans: Plans, slot: str) -> IntArray:
     layers = plans.network.quantizable
-    found = np.empty((plans.n, len(layers)), dtype=np.int64)
-    for column, layer in enumerate(layers):
-        found[:, column] = shape_of(layer, slot, plans.channels) if layer.has(slot) else 0
-    return found
+    return plans.stacked([shape_of(layer, slot, plans.channels) if layer.has(slot) else 0 for layer in layers])
 
 
 def tensor_bits(plans: Plans, slot: str) -> IntArray:
@@ -49,9 +48,9 @@ def _add_shared(plans: Plans, layer: Layer, slot: str, choice: Choice, counts: I
         if type(fmt).bits is Format.bits:
             continue
         rows = np.arange(plans.n) if choice.picks is None else np.flatnonzero(choice.picks == index)
-        axis, length = axis_of(fmt), np.ones(len(rows), dtype=np.int64)
+        axis = axis_of(fmt)
+        length: Any = 1
         if axis is not None:
-            channels = {name: values[rows] for name, values in plans.channels.items()}
-            length = length * line(layer, slot, axis, channels)
+            length = np.broadcast_to(line(layer, slot, axis, plans.channels), plans.n)[rows]
         lines = counts[rows] // length if isinstance(fmt, Blocked) else 1
         bits[rows] = fmt.bits(counts[rows], channels=length, rows=lines)

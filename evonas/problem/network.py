@@ -33,7 +33,7 @@ from evonas.training import WeightStore
 
 __all__ = ["NetworkProblem", "Split"]
 
-CHUNK = 16_384  # genomes whose costs are computed at once, which bounds memory
+CHUNK = 8_192  # genomes whose costs are computed at once, which bounds memory
 _CALIBRATION = 256  # training samples from which formats are calibrated
 _SPEC_SHOWN = 24  # characters of a spec in a table
 _ROUNDS = 30  # of a latency measurement
