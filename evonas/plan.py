@@ -254,10 +254,10 @@ class PlanSpace:
     @cached_property
     def extreme_channels(self) -> tuple[dict[str, int], dict[str, int]]:
         """The lowest and the highest count of every chain."""
-        counts = {name: self._counts(name) for name in self._chains}
+        counts = {name: self.counts(name) for name in self._chains}
         return {name: int(c.min()) for name, c in counts.items()}, {name: int(c.max()) for name, c in counts.items()}
 
-    def _counts(self, chain: str) -> IntArray:
+    def counts(self, chain: str) -> IntArray:
         """Channel counts of one chain: one for each choice of its gene, or its own alone."""
         found = self._chains[chain]
         if chain not in self._driver:
@@ -315,7 +315,7 @@ class PlanSpace:
         """Channel count of every chain, each shape (n,), for genomes (n, n_genes)."""
         found = {}
         for name in self._chains:
-            counts = self._counts(name)
+            counts = self.counts(name)
             found[name] = counts[
                 genomes[:, self._driver[name]] if name in self._driver else np.zeros(len(genomes), int)
             ]

@@ -1,8 +1,15 @@
-"""Building a latency table: every distinct layer shape of a network, timed over a grid of channel counts."""
+"""Building a latency table: every distinct layer shape of a network, timed over a grid of channel counts.
+
+Layers timed alone add up to less than the network takes: pools and sums are missing, and inside a network a layer finds
+its weights and inputs in slower caches. So some whole networks are timed with them, and what they take beyond the sum
+is fitted as `factor * sum + offset` and kept in the file. That changes no ranking by the table, only its scale.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -14,19 +21,32 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from evonas.costs.table import FORMAT, TIMED, Shape
+from evonas.chains import Extent
+from evonas.costs.table import FORMAT, TIMED, Shape, Table, parse_layers
 from evonas.errors import InvalidArgument
-from evonas.plan import Layer
+from evonas.network import Layer
+from evonas.plan import PlanSpace
 from evonas.problem.network import NetworkProblem
-from evonas.timing import interleaved, timed_module
+from evonas.space import FloatArray, IntArray
+from evonas.timing import Told, interleaved, timed_module
 
-__all__ = ["profile"]
+__all__ = ["fitted", "profile"]
+
+_WHOLE = 8  # whole networks that are measured with the layers
+_MOST_COUNTS = 1000  # combinations of chains' counts that are enumerated
 
 Make = Callable[[int, int], tuple[nn.Module, Tensor]]
 
 
 def profile(
-    problem: NetworkProblem, out: Path, *, batch: int = 1, rounds: int = 30, points: int = 5, threads: int = 1
+    problem: NetworkProblem,
+    out: Path,
+    *,
+    batch: int = 1,
+    rounds: int = 30,
+    points: int = 8,
+    threads: int = 1,
+    told: Told | None = None,
 ) -> int:
     """Measure the layers of `problem` in float32 on this machine and write them to `out`; how many points there are.
 
@@ -35,8 +55,10 @@ def profile(
         out: the JSON file.
         batch: samples a call.
         rounds: of interleaved measurements.
-        points: channel counts on each axis, from the smallest to the largest of the space.
+        points: channel counts on each axis: all that the space has if they are no more, otherwise so many from its
+            smallest to its largest and the ends of each layer.
         threads: that torch uses.
+        told: called after every round with how many are done, and how many there are.
 
     Raises:
         InvalidArgument: a number below its least, or a network with layers that cannot be timed alone.
@@ -52,26 +74,28 @@ def profile(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        layers = _measure(problem, batch, rounds, points)
+        content = {
+            "evonas_latency": FORMAT,
+            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
+            "model": problem.name,
+            "torch": torch.__version__,
+            "batch": batch,
+            "threads": threads,
+            "rounds": rounds,
+            **_measure(problem, str(out), batch, rounds, points, threads, told),
+        }
     finally:
         torch.set_num_threads(before)
-    content = {
-        "evonas_latency": FORMAT,
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
-        "model": problem.name,
-        "torch": torch.__version__,
-        "batch": batch,
-        "threads": threads,
-        "rounds": rounds,
-        "layers": layers,
-    }
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(out)
-    return sum(len(layer["points"]) for layer in layers)
+    return sum(len(layer["points"]) for layer in content["layers"])
 
 
-def _measure(problem: NetworkProblem, batch: int, rounds: int, points: int) -> list[dict[str, Any]]:
+def _measure(
+    problem: NetworkProblem, origin: str, batch: int, rounds: int, points: int, threads: int, told: Told | None
+) -> dict[str, Any]:
+    """`layers` and `whole` of the file: all is measured in turn, so that both mean the same machine."""
     network = problem.plan_space.network
     base = {chain.name: chain.channels for chain in network.chains}
     makers = _makers(problem, batch)
@@ -79,24 +103,57 @@ def _measure(problem: NetworkProblem, batch: int, rounds: int, points: int) -> l
     for layer in network.layers:
         if layer.kind in TIMED:
             shapes.setdefault(Shape.of(layer, base), []).append(layer)
-    places = {shape: _places(problem, shape, layers, points) for shape, layers in shapes.items()}
+    places = {shape: _places(problem.plan_space, shape, layers, points) for shape, layers in shapes.items()}
     calls = [
         timed_module(*makers(layers[0], shape)(inputs, outputs))
         for shape, layers in shapes.items()
         for inputs, outputs in places[shape]
     ]
-    timings = iter(interleaved(calls, rounds=rounds, rng=np.random.default_rng(0)))
-    return [
+    genomes = _genomes(problem)
+    samples = problem.validation.inputs[torch.arange(batch) % len(problem.validation)]
+    plans = problem.plan_space.plans(genomes)
+    channels = [{name: int(counts[i]) for name, counts in plans.channels.items()} for i in range(len(genomes))]
+    calls += [timed_module(problem.deployable(counts), samples) for counts in channels]
+    timings = interleaved(calls, rounds=rounds, rng=np.random.default_rng(0), told=told)
+    of_layers = iter(timings)
+    layers = [
         {
             "kind": shape.kind,
             "taps": shape.taps,
             "positions": shape.positions,
             "input_positions": shape.input_positions,
             "groups": shape.groups,
-            "points": [_point(inputs, outputs, next(timings)) for inputs, outputs in places[shape]],
+            "points": [_point(inputs, outputs, next(of_layers)) for inputs, outputs in places[shape]],
         }
         for shape in shapes
     ]
+    sums = Table(origin, 1, threads, parse_layers(origin, layers)).seconds(plans)
+    factor, offset = fitted(sums, np.array([timing.median for timing in of_layers]))
+    return {"layers": layers, "whole": {"networks": len(genomes), "factor": factor, "offset": offset}}
+
+
+def _genomes(problem: NetworkProblem) -> IntArray:
+    """The corners of the space and some random genomes, one a channel configuration."""
+    space = problem.plan_space
+    drawn = np.concatenate([space.space.corners(), space.space.sample(4 * _WHOLE, np.random.default_rng(0))])
+    counts = np.array([*space.channels(drawn).values()], dtype=np.int64).reshape(-1, len(drawn))
+    first = np.sort(np.unique(counts, axis=1, return_index=True)[1])
+    found: IntArray = drawn[first[:_WHOLE]]
+    return found
+
+
+def fitted(sums: FloatArray, measured: FloatArray) -> tuple[float, float]:
+    """`factor` > 0 and `offset` >= 0 with which `factor * sums + offset` is nearest to `measured`, both shape (n,).
+
+    By least squares of the relative error. Where that leaves no factor (noise, or networks all alike), it is 1.
+    """
+    from scipy.optimize import nnls
+
+    both = np.stack([sums, np.ones_like(sums)], axis=1)
+    factor, offset = nnls(both / measured[:, None], np.ones(len(sums)))[0]
+    if len(sums) > 1 and factor > 0:
+        return float(factor), float(offset)
+    return 1.0, max(0.0, float(np.median(measured - sums)))
 
 
 def _point(inputs: int, outputs: int, timing: tuple[float, float, float]) -> dict[str, Any]:
@@ -104,19 +161,30 @@ def _point(inputs: int, outputs: int, timing: tuple[float, float, float]) -> dic
     return {"inputs": inputs, "outputs": outputs, "width": 32, "q1": q1, "median": median, "q3": q3}
 
 
-def _places(problem: NetworkProblem, shape: Shape, layers: list[Layer], points: int) -> list[tuple[int, int]]:
+def _places(space: PlanSpace, shape: Shape, layers: list[Layer], points: int) -> list[tuple[int, int]]:
     """The channel counts to measure one shape at: a full grid, or a line when outputs are as many as inputs."""
-    extremes = problem.plan_space.extreme_channels
-    groups = max(1, shape.groups)
 
     def axis(side: str) -> list[int]:
-        ends = [getattr(layer, side).count(counts) for layer in layers for counts in extremes]
-        low, high = min(ends), max(ends)
-        return sorted({*ends, *(round(c / groups) * groups for c in np.geomspace(low, high, points))} - {0})
+        of_layers = [_counts(space, getattr(layer, side)) for layer in layers]
+        counts = sorted(set().union(*of_layers))
+        if len(counts) <= points:
+            return counts
+        wanted = np.geomspace(counts[0], counts[-1], points)
+        inner = (min(counts, key=lambda count, w=w: abs(count - w)) for w in wanted)  # type: ignore[misc]
+        return sorted({*map(min, of_layers), *map(max, of_layers), *inner})
 
     if shape.square:
         return [(count, count) for count in axis("outputs")]
     return [(inputs, outputs) for inputs in axis("inputs") for outputs in axis("outputs")]
+
+
+def _counts(space: PlanSpace, extent: Extent) -> set[int]:
+    """The channel counts that `extent` has in the space; only the least and the largest where chains make many."""
+    names = [name for name, _ in extent.terms]
+    choices = [sorted(set(space.counts(name).tolist())) for name in names]
+    if math.prod(len(each) for each in choices) > _MOST_COUNTS:
+        choices = [[each[0], each[-1]] for each in choices]
+    return {int(extent.count(dict(zip(names, each, strict=True)))) for each in itertools.product(*choices)} - {0}
 
 
 def _makers(problem: NetworkProblem, batch: int) -> Callable[[Layer, Shape], Make]:

@@ -1,4 +1,4 @@
-"""Timing of modules on this machine: warm-up, interleaved rounds, median and quartiles."""
+"""Timing of modules on this machine: warm-up, interleaved rounds, median and quartiles; CUDA events on a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Timing", "interleaved", "timed_module"]
+from evonas.space import FloatArray
+
+__all__ = ["Stopwatch", "Timing", "Told", "interleaved", "rounds_of", "stopwatch", "timed_module"]
+
+Told = Callable[[int, int], None]  # what is called with how much is done, and how much there is
+Stopwatch = Callable[[Callable[[], object], int], float]  # a call and how often it is made, to seconds
 
 _LEAST = 2e-4  # seconds a measurement lasts at least, so that the clock's resolution does not matter
 _MOST_CALLS = 1000
@@ -24,30 +29,75 @@ class Timing(NamedTuple):
     q3: float
 
 
-def interleaved(calls: Sequence[Callable[[], object]], *, rounds: int, rng: np.random.Generator) -> list[Timing]:
+def interleaved(
+    calls: Sequence[Callable[[], object]],
+    *,
+    rounds: int,
+    rng: np.random.Generator,
+    device: str | torch.device = "cpu",
+    told: Told | None = None,
+) -> list[Timing]:
     """The time of each of `calls`, which are repeated in turn, in another order every round.
 
     So a machine that slows down for a while slows all of them. Each is called often enough for a measurement to
     last 0.2 ms, and two times before the first one.
+
+    Args:
+        calls: what is timed.
+        rounds: of measurements.
+        rng: of the order.
+        device: where the calls compute. On a GPU they only queue their work, so its own clock is read.
+        told: called after every round.
     """
-    repeats = [_repeats(call) for call in calls]
-    seconds = np.empty((rounds, len(calls)))
-    for row in seconds:
-        for position in rng.permutation(len(calls)):
-            call, times = calls[position], repeats[position]
-            start = time.perf_counter()
-            for _ in range(times):
-                call()
-            row[position] = (time.perf_counter() - start) / times
+    seconds = rounds_of(calls, rounds=rounds, rng=rng, device=device, told=told)
     return [Timing(*(float(q) for q in np.quantile(column, (0.25, 0.5, 0.75)))) for column in seconds.T]
 
 
-def _repeats(call: Callable[[], object]) -> int:
-    call()
+def rounds_of(
+    calls: Sequence[Callable[[], object]],
+    *,
+    rounds: int,
+    rng: np.random.Generator,
+    device: str | torch.device = "cpu",
+    told: Told | None = None,
+) -> FloatArray:
+    """Every measurement of `interleaved`, seconds a call, shape (rounds, len(calls))."""
+    watch = stopwatch(torch.device(device))
+    repeats = [_repeats(call, watch) for call in calls]
+    seconds = np.empty((rounds, len(calls)))
+    for done, row in enumerate(seconds, 1):
+        for position in rng.permutation(len(calls)):
+            row[position] = watch(calls[position], repeats[position]) / repeats[position]
+        if told is not None:
+            told(done, rounds)
+    return seconds
+
+
+def _repeats(call: Callable[[], object], watch: Stopwatch) -> int:
+    watch(call, 1)
+    return int(np.clip(np.ceil(_LEAST / max(watch(call, 1), 1e-9)), 1, _MOST_CALLS))
+
+
+def stopwatch(device: torch.device) -> Stopwatch:
+    """What measures the seconds that a number of calls take on `device`."""
+    return _on_gpu if device.type == "cuda" else _on_cpu
+
+
+def _on_cpu(call: Callable[[], object], times: int) -> float:
     start = time.perf_counter()
-    call()
-    once = max(time.perf_counter() - start, 1e-9)
-    return int(np.clip(np.ceil(_LEAST / once), 1, _MOST_CALLS))
+    for _ in range(times):
+        call()
+    return time.perf_counter() - start
+
+
+def _on_gpu(call: Callable[[], object], times: int) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start.record()
+    for _ in range(times):
+        call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3  # it counts milliseconds
 
 
 def timed_module(module: nn.Module, inputs: Tensor) -> Callable[[], object]:

@@ -1,11 +1,13 @@
 """Does a latency table predict what a network takes on this machine?
 
-    python runs/latency_check.py [--problem mnist5k] [--configurations 60] [--batch 16] [--out runs/figures]
+    python runs/latency_check.py [--problem mnist5k] [--configurations 60] [--counts space] [--out runs/figures]
 
 Profiles the layers of a problem's network, predicts the latency of random channel configurations from the table, then
 measures these networks themselves in interleaved rounds, float32 on one thread. Prints Kendall's tau between predicted
-and measured medians, and saves the figure with the quartiles of each measurement. Weights are hardly trained: they do
-not matter to the time. Counts of channels are drawn evenly from the smallest to the largest of the problem's space.
+and measured medians, and saves the figure with the quartiles of each measurement. Beside it, tau between the medians of
+the odd and of the even rounds: where they do not agree with each other, no prediction can agree with them. Weights are
+hardly trained: they do not matter to the time. Configurations are drawn from the problem's space; `--counts every`
+draws from all counts between its smallest and its largest, most of which the table has to interpolate.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from evonas.plan import PlanSpace
 from evonas.problem.network import NetworkProblem
 from evonas.problems import PROBLEMS, load
 from evonas.profile import profile
+from evonas.progress import counting
 from evonas.space import Gene
-from evonas.timing import Timing, interleaved, timed_module
+from evonas.timing import rounds_of, timed_module
 
-OPTIONS = {"digits": {"epochs": 0}, "mnist5k": {"epochs": 1, "multipliers": "0.25,1"}}
+OPTIONS = {"digits": {"epochs": 0}, "mnist5k": {"epochs": 1}}
 FIGURES = Path(__file__).parent / "figures"
 
 
@@ -42,24 +45,33 @@ def every_count(problem: NetworkProblem) -> PlanSpace:
     return PlanSpace(network, genes)
 
 
-def measure(problem: NetworkProblem, genomes: np.ndarray, space: PlanSpace, batch: int, rounds: int) -> list[Timing]:
-    """The networks of `genomes` themselves, in seconds a call."""
+def configurations(space: PlanSpace, n: int) -> np.ndarray:
+    """`n` random genomes of `space`, no two of one channel configuration; all there are if they are fewer."""
+    drawn = space.space.sample(50 * n, np.random.default_rng(0))
+    counts = np.array([*space.channels(drawn).values()])
+    first = np.sort(np.unique(counts, axis=1, return_index=True)[1])
+    return drawn[first[:n]]
+
+
+def measure(problem: NetworkProblem, genomes: np.ndarray, space: PlanSpace, batch: int, rounds: int) -> np.ndarray:
+    """The networks of `genomes` themselves, in microseconds a sample, shape (rounds, n)."""
     samples = problem.validation.inputs[torch.arange(batch) % len(problem.validation)]
     networks = [problem.trained(dict(space.plan(genome).channels)) for genome in genomes]
     calls = [timed_module(network, samples) for network in networks]
-    return interleaved(calls, rounds=rounds, rng=np.random.default_rng(1))
+    with counting("measuring") as told:
+        return 1e6 / batch * rounds_of(calls, rounds=rounds, rng=np.random.default_rng(1), told=told)
 
 
-def draw(predicted: np.ndarray, timings: list[Timing], title: str, path: Path) -> None:
-    """Predicted against measured, with quartiles."""
+def draw(predicted: np.ndarray, quartiles: np.ndarray, title: str, path: Path) -> None:
+    """Predicted (n,) against measured, with quartiles (3, n)."""
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    measured = np.array([timing.median for timing in timings]) * 1e6
-    below = measured - np.array([timing.q1 for timing in timings]) * 1e6
-    above = np.array([timing.q3 for timing in timings]) * 1e6 - measured
+    low, measured, high = quartiles
     figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
-    axes.errorbar(predicted, measured, (below, above), fmt="o", markersize=4, linewidth=1, color="#33658a")
+    axes.errorbar(
+        predicted, measured, (measured - low, high - measured), fmt="o", markersize=4, linewidth=1, color="#33658a"
+    )
     ends = [min(predicted.min(), measured.min()), max(predicted.max(), measured.max())]
     axes.plot(ends, ends, color="0.6", linewidth=1, zorder=0)
     axes.set(xlabel="predicted from the table (µs a sample)", ylabel="measured (µs a sample)", title=title)
@@ -73,35 +85,43 @@ def main() -> None:
     parser.add_argument("--problem", default="mnist5k" if "mnist5k" in PROBLEMS else "digits")
     parser.add_argument("--configurations", type=int, default=60)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--points", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=30, help="of the profile")
+    parser.add_argument("--checks", type=int, default=150, help="rounds of the measurement of whole networks")
+    parser.add_argument("--points", type=int, default=8)
+    parser.add_argument("--counts", choices=("space", "every"), default="space")
     parser.add_argument("--out", type=Path, default=FIGURES)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
     problem = load(arguments.problem, OPTIONS.get(arguments.problem, {}))
     assert isinstance(problem, NetworkProblem)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, counting("profiling") as told:
         path = Path(folder) / "table.json"
-        count = profile(problem, path, batch=arguments.batch, rounds=arguments.rounds, points=arguments.points)
+        count = profile(
+            problem, path, batch=arguments.batch, rounds=arguments.rounds, points=arguments.points, told=told
+        )
         table = load_table(str(path))
     print(f"{count} points of {len(table.grids)} layer shapes profiled on {table.machine}")
 
-    space = every_count(problem)
-    genomes = space.space.sample(arguments.configurations, np.random.default_rng(0))
+    space = problem.plan_space if arguments.counts == "space" else every_count(problem)
+    genomes = configurations(space, arguments.configurations)
     predicted = table.seconds(space.plans(genomes)) * 1e6
-    timings = measure(problem, genomes, space, arguments.batch, arguments.rounds)
-    timings = [Timing(*(seconds / arguments.batch for seconds in timing)) for timing in timings]
-    measured = np.array([timing.median for timing in timings]) * 1e6
-    tau = kendalltau(predicted, measured).statistic
+    rounds = measure(problem, genomes, space, arguments.batch, arguments.checks)
+    quartiles = np.quantile(rounds, (0.25, 0.5, 0.75), axis=0)
+    measured = quartiles[1]
+    tau, again = (
+        float(kendalltau(*pair).statistic)
+        for pair in ((predicted, measured), (np.median(rounds[::2], axis=0), np.median(rounds[1::2], axis=0)))
+    )
     error = float(np.median(np.abs(predicted / measured - 1)))
-    spread = float(np.median([(timing.q3 - timing.q1) / timing.median for timing in timings]))
-    what = f"{arguments.problem}, {arguments.configurations} random channel configurations"
-    print(f"{what}, batch {arguments.batch}, 1 thread, {arguments.rounds} rounds")
+    spread = float(np.median((quartiles[2] - quartiles[0]) / measured))
+    print(f"{arguments.problem}, {len(genomes)} random channel configurations, counts: {arguments.counts}")
+    print(f"batch {arguments.batch}, 1 thread, {arguments.rounds} rounds of layers, {arguments.checks} of networks")
     print(f"measured {measured.min():.2f} to {measured.max():.2f} µs a sample; its quartiles are {spread:.1%} apart")
     print(f"Kendall tau {tau:.3f}; the median error of the prediction is {error:.1%}")
+    print(f"odd against even rounds of the measurement itself: Kendall tau {again:.3f}")
     target = arguments.out / f"{arguments.problem}_latency_check.png"
-    draw(predicted, timings, f"Kendall tau {tau:.3f}", target)
+    draw(predicted, quartiles, f"Kendall tau {tau:.3f}", target)
     print(target)
 
 

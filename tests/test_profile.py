@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from evonas.costs import cost, load_latency
+from evonas.costs import Table, cost, load_latency
 from evonas.problems.digits import digits
-from evonas.profile import profile
-from evonas.timing import interleaved
+from evonas.profile import fitted, profile
+from evonas.timing import interleaved, stopwatch
 
 
 def test_a_profile_covers_the_whole_space_of_its_problem(tmp_path: Path) -> None:
@@ -39,15 +41,57 @@ def test_a_profile_covers_the_whole_space_of_its_problem(tmp_path: Path) -> None
 def test_a_table_is_exact_at_what_was_measured(tmp_path: Path) -> None:
     problem, out = digits(epochs=0), tmp_path / "cpu.json"
     profile(problem, out, rounds=3, points=2)
+    content = json.loads(out.read_text())
     table = {
-        (point["inputs"], point["outputs"]): point["median"]
-        for layer in json.loads(out.read_text())["layers"]
+        (point["inputs"], point["outputs"]): content["whole"]["factor"] * point["median"]
+        for layer in content["layers"]
         if layer["kind"] == "linear"
         for point in layer["points"]
     }
-    found = load_latency(f"table:{out}").layer_seconds(problem.plan_space.plans(problem.space.corners()))  # type: ignore[union-attr]
+    source, plans = load_latency(f"table:{out}"), problem.plan_space.plans(problem.space.corners())
+    assert isinstance(source, Table)
+    found = source.layer_seconds(plans)
     assert found["fc1"].tolist() == [table[64, 12], table[64, 96]]
     assert found["fc3"].tolist() == [table[8, 10], table[64, 10]]
+    assert source.seconds(plans) == pytest.approx(np.sum([*found.values()], axis=0) + content["whole"]["offset"])
+
+
+def test_a_profile_has_every_channel_count_of_a_small_space(tmp_path: Path) -> None:
+    problem, out = digits(epochs=0), tmp_path / "cpu.json"
+    told: list[tuple[int, int]] = []
+    profile(problem, out, rounds=3, told=lambda *progress: told.append(progress))
+    (points,) = (layer["points"] for layer in json.loads(out.read_text())["layers"] if layer["kind"] == "linear")
+    plans = problem.plan_space.plans(problem.space.sample(300, np.random.default_rng(0)))
+    layers = problem.plan_space.network.quantizable
+    inputs, outputs = (set(side.ravel().tolist()) for side in (plans.inputs(layers), plans.outputs(layers)))
+    assert {point["inputs"] for point in points} == inputs
+    assert {point["outputs"] for point in points} == outputs
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@given(factor=st.floats(0.5, 3), offset=st.floats(0, 1e-3), seed=st.integers(0, 2**32))
+def test_what_whole_networks_take_beyond_the_sum_is_found(factor: float, offset: float, seed: int) -> None:
+    sums = np.random.default_rng(seed).uniform(1e-4, 1e-3, 8)
+    assert fitted(sums, factor * sums + offset) == pytest.approx((factor, offset), rel=1e-6, abs=1e-9)
+
+
+def test_networks_that_are_all_alike_give_no_factor() -> None:
+    assert fitted(np.array([1e-3]), np.array([3e-3])) == (1.0, 2e-3)
+    assert fitted(np.array([2e-3]), np.array([1e-3])) == (1.0, 0.0)
+    assert fitted(np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])) == (1.0, 0.0)  # faster when larger is noise
+
+
+def test_the_clock_is_that_of_the_device() -> None:
+    assert stopwatch(torch.device("cpu")) is not stopwatch(torch.device("cuda"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_timed_until_its_work_is_done() -> None:
+    values = torch.randn(4096, 4096, device="cuda")
+    small, large = interleaved(
+        [lambda: values[:64] @ values, lambda: values @ values], rounds=5, rng=np.random.default_rng(0), device="cuda"
+    )
+    assert 0 < small.q1 <= small.median < large.median
 
 
 def test_quartiles_are_ordered_and_a_longer_call_takes_longer() -> None:

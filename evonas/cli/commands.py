@@ -231,7 +231,7 @@ def profile(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The latency table to write, for --latency table:FILE.")],
     batch: Annotated[int, typer.Option(help="Samples a call.")] = 1,
     rounds: Annotated[int, typer.Option(help="Interleaved measurements of each point.")] = 30,
-    points: Annotated[int, typer.Option(help="Channel counts on each axis.")] = 5,
+    points: Annotated[int, typer.Option(help="Channel counts on each axis, at most; all of the space if fewer.")] = 8,
     threads: Annotated[int, typer.Option(help="Of torch; written into the file.")] = 1,
     options: Options = [],  # noqa: B006
 ) -> None:
@@ -242,13 +242,15 @@ def profile(
     from evonas.problem.network import NetworkProblem
     from evonas.problems import load
     from evonas.profile import profile as measure
+    from evonas.progress import counting
 
     found = load(problem, _options(problem, options))
     if not isinstance(found, NetworkProblem):
         raise InvalidArgument(f"problem `{found.name}` is no network, so that it has no layers to profile")
     if not out.parent.is_dir():
         raise InvalidArgument(f"`{out}` cannot be written: its folder does not exist; choose another --out")
-    count = measure(found, out, batch=batch, rounds=rounds, points=points, threads=threads)
+    with counting("rounds") as told:
+        count = measure(found, out, batch=batch, rounds=rounds, points=points, threads=threads, told=told)
     print(f"{count} points, batch {batch}, {threads} thread(s), {rounds} rounds, in {out}")
     print(f"use it with: evonas search {problem} --latency table:{out}")
 

@@ -2,7 +2,8 @@
 
 `evonas profile` writes such a file. A layer is looked up by its shape (kind, kernel, positions, groups), whatever its
 name; between the measured channel counts and widths the time is linear in each. An operand narrower than any that
-was measured takes the narrowest one's time. Layers run one after another.
+was measured takes the narrowest one's time. Layers run one after another, and what whole networks take beyond the sum
+is `whole` in the file: seconds = factor x sum + offset.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from evonas.errors import InvalidArgument, unknown_name
 from evonas.plan import Layer, Plans
 from evonas.space import FloatArray, IntArray
 
-__all__ = ["FORMAT", "TIMED", "Shape", "Table", "load_table"]
+__all__ = ["FORMAT", "TIMED", "Shape", "Table", "load_table", "parse_layers"]
 
 FORMAT = 1
 TIMED = ("linear", "conv", "relu", "batchnorm")  # kinds of layers that a table holds
@@ -110,6 +111,8 @@ class Table:
         threads: that the measurement ran on.
         grids: shape to its times.
         machine: what was measured on, in words.
+        factor: whole networks take this times the sum of their layers,
+        offset: and these seconds a call.
     """
 
     origin: str
@@ -117,6 +120,8 @@ class Table:
     threads: int
     grids: Mapping[Shape, Grid] = field(hash=False)
     machine: str = ""
+    factor: float = 1.0
+    offset: float = 0.0
 
     @cached_property
     def note(self) -> str:
@@ -126,17 +131,17 @@ class Table:
         return f"sum of layers measured in {self.origin}: {text} bits, batch {self.batch}, {self.threads} thread(s)"
 
     def layer_seconds(self, plans: Plans) -> dict[str, FloatArray]:
-        """Seconds a sample of each layer that is timed, by name, shape (n,) each.
+        """Seconds a sample of each layer that is timed, by name, shape (n,) each; without the share of `offset`.
 
         Raises:
             InvalidArgument: a layer that the table does not cover: which, and how to add it.
         """
         layers = [layer for layer in plans.network.layers if layer.kind in (*TIMED, "matmul")]
-        return {layer.name: self._one(plans, layer) / self.batch for layer in layers}
+        return {layer.name: self._one(plans, layer) * self.factor / self.batch for layer in layers}
 
     def seconds(self, plans: Plans) -> FloatArray:
         """Seconds of one sample, shape (n,)."""
-        return sum(self.layer_seconds(plans).values(), np.zeros(plans.n))
+        return sum(self.layer_seconds(plans).values(), np.full(plans.n, self.offset / self.batch))
 
     def _one(self, plans: Plans, layer: Layer) -> FloatArray:
         shape = Shape.of(layer, {chain.name: chain.channels for chain in plans.network.chains})
@@ -180,13 +185,27 @@ def load_table(name: str) -> Table:
         raise InvalidArgument(f"latency table `{name}` is not JSON: {error}") from None
     if not isinstance(content, dict) or content.get("evonas_latency") != FORMAT:
         raise InvalidArgument(f"latency table `{name}` is none: it must begin with `evonas_latency` = {FORMAT}")
-    _known(name, "", content, ("evonas_latency", "machine", "model", "torch", "batch", "threads", "rounds", "layers"))
-    layers = content.get("layers")
-    if not isinstance(layers, list) or not layers:
-        raise InvalidArgument(f"latency table `{name}`: `layers` must be a list of at least one layer")
-    grids = dict(_layer(name, f"layers[{i}]", layer) for i, layer in enumerate(layers))
+    keys = ("evonas_latency", "machine", "model", "torch", "batch", "threads", "rounds", "layers", "whole")
+    _known(name, "", content, keys)
+    grids = parse_layers(name, content.get("layers"))
     batch, threads = (int(_number(name, "", content, key, whole=True)) for key in ("batch", "threads"))
-    return Table(name, batch, threads, grids, str(content.get("machine", "")))
+    whole = content.get("whole", {"networks": 1, "factor": 1, "offset": 0})
+    _known(name, "whole", whole, ("networks", "factor", "offset"))
+    factor = _number(name, "whole", whole, "factor")
+    offset = 0.0 if whole.get("offset") == 0 else _number(name, "whole", whole, "offset")
+    return Table(name, batch, threads, grids, str(content.get("machine", "")), factor, offset)
+
+
+def parse_layers(origin: str, layers: Any) -> dict[Shape, Grid]:
+    """The `layers` of a table file.
+
+    Raises:
+        InvalidArgument: a number that is missing, not positive, or of the wrong type; the message names `origin`.
+        UnknownName: a key that layers do not have.
+    """
+    if not isinstance(layers, list) or not layers:
+        raise InvalidArgument(f"latency table `{origin}`: `layers` must be a list of at least one layer")
+    return dict(_layer(origin, f"layers[{i}]", layer) for i, layer in enumerate(layers))
 
 
 def _known(origin: str, where: str, content: Any, keys: tuple[str, ...]) -> None:

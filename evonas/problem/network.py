@@ -231,14 +231,14 @@ class NetworkProblem(Problem):
             return {}
         batch = self.latency.batch
         samples = self.validation.inputs[torch.arange(batch) % len(self.validation)]
-        chosen = self._deployable(dict(self.plan_space.plan(genome).channels))
-        original = self._deployable({chain.name: chain.channels for chain in self.chains})
+        chosen = self.deployable(dict(self.plan_space.plan(genome).channels))
+        original = self.deployable({chain.name: chain.channels for chain in self.chains})
         calls = [timed_module(network, samples) for network in (chosen, original)]
-        timing = interleaved(calls, rounds=_ROUNDS, rng=np.random.default_rng(0))[0]
+        timing = interleaved(calls, rounds=_ROUNDS, rng=np.random.default_rng(0), device=samples.device)[0]
         names = {"latency_q1": timing.q1, "latency": timing.median, "latency_q3": timing.q3}
         return {name: 1e6 * seconds / batch for name, seconds in names.items()}
 
-    def _deployable(self, channels: Mapping[str, int]) -> nn.Module:
+    def deployable(self, channels: Mapping[str, int]) -> nn.Module:
         """The float network with these counts per chain, batch norms folded where the problem folds them."""
         model, folds = self.trained(channels), self.plan_space.network.folds
         if not folds:

@@ -106,6 +106,15 @@ def test_a_shape_that_was_never_measured(tmp_path: Path) -> None:
         cost("latency", made.plans(made.space.corners()), source)
 
 
+def test_what_whole_networks_take_beyond_the_sum_is_added_once(tmp_path: Path) -> None:
+    made = space()
+    plans = made.plans(made.space.corners())
+    plain = load_table(written(tmp_path, content(batch=2))).seconds(plans)
+    whole = {"networks": 8, "factor": 1.25, "offset": 3e-4}
+    table = load_table(written(tmp_path, content(batch=2) | {"whole": whole}))
+    assert table.seconds(plans) == pytest.approx(1.25 * plain + 1.5e-4)
+
+
 def broken(path: str, value: Any) -> dict[str, Any]:
     """The good table with one thing changed; `del` removes it."""
     table = copy.deepcopy(content())
@@ -143,6 +152,12 @@ def broken(path: str, value: Any) -> dict[str, Any]:
         (broken("layers.0.points.0.median", True), r"must be a positive number, got True"),
         (broken("layers.0.points.0.q1", 1.0), "must have q1 <= median <= q3"),
         (broken("layers.0.points.0", "del"), r"has no point for inputs 4, outputs 2, width 4; every combination"),
+        (content() | {"whole": 3}, "`whole` must be an object, got int"),
+        (content() | {"whole": {"networks": 8, "offset": 0}}, "has no `whole.factor`"),
+        (
+            content() | {"whole": {"factor": 1.0, "offset": -1e-6}},
+            "`whole.offset` must be a positive number, got -1e-06",
+        ),
         (broken("layers.1.points.0.inputs", 3), "must have as many inputs as outputs"),
     ],
 )
