@@ -42,7 +42,9 @@ RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory
 Options = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="An option of the problem; repeatable.")]
 Latency = Annotated[
     str | None,
-    typer.Option(metavar="SOURCE", help="roofline:DEVICE, table:FILE or measured[:BATCH] (same as --set latency=)."),
+    typer.Option(
+        metavar="SOURCE", help="roofline:DEVICE, table:FILE or measured[:onnxruntime][:BATCH] (same as --set latency=)."
+    ),
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME|FILE.toml", help="Short for --latency roofline:NAME.")]
 Data = Annotated[str | None, typer.Option(metavar="FILE", help="The data of the problem (same as --set data=).")]

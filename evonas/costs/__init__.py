@@ -56,6 +56,8 @@ def objectives(source: LatencySource) -> tuple[Objective, ...]:
     if isinstance(source, Measured):
         latency_of = Objective("latency", "µs", note=f"median, {source.note}")
         quartiles = [Objective(f"latency_q{k}", "µs", note=f"quartile {k} of the same measurement") for k in (1, 3)]
+        if source.runtime == "onnxruntime":
+            quartiles.append(Objective("latency_bits", "bit", note="of the arithmetic that was timed: 8 or 32"))
         return (latency_of, *quartiles, *OBJECTIVES[1:])
     note = f"roofline model of {source.name}" if isinstance(source, Device) else source.note
     return (replace(OBJECTIVES[0], note=note), *OBJECTIVES[1:])

@@ -4,7 +4,8 @@
 |---|---|
 | `roofline:NAME`, `roofline:FILE.toml`, or NAME alone | a model of the device |
 | `table:FILE` | measured layers, interpolated and summed |
-| `measured`, `measured:BATCH` | the candidate itself on this machine |
+| `measured`, `measured:BATCH` | the candidate itself on this machine, by torch |
+| `measured:onnxruntime`, `measured:onnxruntime:BATCH` | the same by onnxruntime |
 """
 
 from __future__ import annotations
@@ -15,22 +16,33 @@ from evonas.costs.latency import DEFAULT_DEVICE, Device, load_device
 from evonas.costs.table import Table, load_table
 from evonas.errors import InvalidArgument, unknown_name
 
-__all__ = ["DEFAULT_LATENCY", "LatencySource", "Measured", "load_latency", "spec_of_device"]
+__all__ = ["DEFAULT_LATENCY", "RUNTIMES", "LatencySource", "Measured", "load_latency", "spec_of_device"]
 
 _SOURCES = ("roofline", "table", "measured")
 _MOST = 65_536
+RUNTIMES = ("torch", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Each candidate is timed on this machine, `batch` samples a call, on one thread."""
+    """Each candidate is timed on this machine, on one thread.
+
+    Args:
+        batch: samples a call.
+        runtime: `torch`, which runs float32 at the chosen channels; or `onnxruntime`, which runs int8 where the plan is
+            int8 throughout, and float32 otherwise.
+    """
 
     batch: int = 1
+    runtime: str = RUNTIMES[0]
 
     @property
     def note(self) -> str:
         """Half a sentence about what the numbers are."""
-        return f"per sample, measured in float32 at the chosen channels, batch {self.batch}, one thread"
+        form = "float32" if self.runtime == "torch" else "int8 where the plan is int8 throughout, else float32,"
+        return (
+            f"per sample, measured by {self.runtime} in {form} at the chosen channels, batch {self.batch}, one thread"
+        )
 
 
 LatencySource = Device | Table | Measured
@@ -51,7 +63,7 @@ def load_latency(spec: str) -> LatencySource:
     if source not in _SOURCES:
         raise unknown_name("source of latency", source, _SOURCES)
     if source == "measured":
-        return Measured(_batch(rest) if colon else 1)
+        return _measured(rest) if colon else Measured()
     if not rest:
         wanted = "a device, such as roofline:pynq-z1" if source == "roofline" else "a file, such as table:cpu.json"
         raise InvalidArgument(
@@ -65,7 +77,16 @@ def spec_of_device(device: str) -> str:
     return f"roofline:{device}"
 
 
-def _batch(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= _MOST):
-        raise InvalidArgument(f"`{text}` is not a batch of measured latency; expected 1 to {_MOST}, as in measured:32")
-    return int(text)
+def _measured(text: str) -> Measured:
+    """`32`, `onnxruntime` or `onnxruntime:32`."""
+    runtime, colon, batch = text.partition(":")
+    if runtime not in RUNTIMES:
+        runtime, colon, batch = RUNTIMES[0], ":", text
+    if not colon:
+        return Measured(runtime=runtime)
+    if not (batch.isascii() and batch.isdecimal() and 1 <= int(batch[:9]) <= _MOST):
+        raise InvalidArgument(
+            f"`{batch}` is not a batch of measured latency; expected 1 to {_MOST}, as in measured:32, or a runtime "
+            f"before it ({', '.join(RUNTIMES)}), as in measured:onnxruntime:32"
+        )
+    return Measured(int(batch), runtime)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from evonas import costs
 from evonas.chains import Chain
+from evonas.deploy import int8_module, int8_throughout, onnx_call, require_onnxruntime
 from evonas.engine import MEMORY, Engine, Labelled, scores
 from evonas.errors import unknown_name
 from evonas.formats import Format
@@ -69,6 +70,8 @@ class NetworkProblem(Problem):
         self.plan_space = plan_space
         self.space = plan_space.space
         self.latency = costs.load_latency(latency)
+        if isinstance(self.latency, costs.Measured) and self.latency.runtime == "onnxruntime":
+            require_onnxruntime()
         self.objectives = (*MEASURED, *costs.objectives(self.latency))
         self.default_objectives = ("accuracy", "latency", "size", "flops")
         self.weights = WeightStore()
@@ -224,7 +227,8 @@ class NetworkProblem(Problem):
     def _timing(self, genome: IntArray) -> dict[str, float]:
         """Measured latency and its quartiles in µs a sample; nothing where latency is modelled.
 
-        What is timed is the deployable form: the float network with the genome's channels. It takes turns with the
+        What is timed is the deployable form: the float network with the genome's channels, or by onnxruntime its int8
+        form where the plan is int8 throughout. It takes turns with the
         network of the original channels, so that a slow spell of the machine does not pass for a slow candidate.
         """
         if not isinstance(self.latency, costs.Measured):
@@ -233,10 +237,18 @@ class NetworkProblem(Problem):
         samples = self.validation.inputs[torch.arange(batch) % len(self.validation)]
         chosen = self.deployable(dict(self.plan_space.plan(genome).channels))
         original = self.deployable({chain.name: chain.channels for chain in self.chains})
-        calls = [timed_module(network, samples) for network in (chosen, original)]
+        bits: dict[str, float] = {}
+        if self.latency.runtime == "onnxruntime":
+            samples, network, plan = samples.cpu(), self.network(genome), self.plan_space.plan(genome)
+            int8 = int8_throughout(network.concrete(plan))
+            chosen = int8_module(network, plan, self.validation.inputs[:2]) if int8 else chosen
+            calls = [onnx_call(module, samples) for module in (chosen, original)]
+            bits = {"latency_bits": 8.0 if int8 else 32.0}
+        else:
+            calls = [timed_module(module, samples) for module in (chosen, original)]
         timing = interleaved(calls, rounds=_ROUNDS, rng=np.random.default_rng(0), device=samples.device)[0]
         names = {"latency_q1": timing.q1, "latency": timing.median, "latency_q3": timing.q3}
-        return {name: 1e6 * seconds / batch for name, seconds in names.items()}
+        return {name: 1e6 * seconds / batch for name, seconds in names.items()} | bits
 
     def deployable(self, channels: Mapping[str, int]) -> nn.Module:
         """The float network with these counts per chain, batch norms folded where the problem folds them."""
