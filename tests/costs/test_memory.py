@@ -60,3 +60,25 @@ def test_channels_scale_what_is_held() -> None:
     made = PlanSpace(described, [Gene(inner.name, (0.5, 1.0, 2.0))])
     values = cost("activation_memory", made.plans(np.array([[0], [1], [2]])), load_device("pynq-z1"))
     assert values.tolist() == [(8 + 16) * 16 * 32, (16 + 16) * 16 * 32, (32 + 16) * 16 * 32]
+
+
+class Normalised(nn.Module):
+    """Two convolutions with a batch norm and a ReLU between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.down = nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.down(torch.relu(self.norm(self.stem(images))))
+
+
+def test_an_output_format_lasts_as_long_as_its_numbers() -> None:
+    """While `down` runs: 8 channels as `stem` wrote them, once its batch norm is part of it, and 2 in float32."""
+    plain = describe(find_chains(Normalised().eval(), torch.zeros(1, 3, 4, 4)))
+    genes = [Gene("stem.data_out", (parse("fixed5"),)), Gene("down.data_in", (parse("fixed12"),))]
+    found = []
+    for network in (plain, plain.folded()):
+        plans = PlanSpace(network.asking(outputs=["stem"]), genes).plans(np.zeros((1, 2), dtype=np.int64))
+        found.append(float(cost("activation_memory", plans, load_device("pynq-z1"))[0]))
+    assert found == [(8 * 12 + 2 * 32) * 16, (3 * 32 + 8 * 5) * 16]
