@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from graph.models_odd import ODD
@@ -38,6 +39,7 @@ class Ready:
         return self.space.plan(self.genome)
 
 
+@cache
 def any_plan(name: str, seed: int) -> Ready:
     """A random plan of model `name`; batch norms are folded when `seed` is odd."""
     build, inputs = MODELS[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from evonas.engine import Engine
 from evonas.formats import Format
-from evonas.network import SLOTS
+from evonas.network import DATA, SLOTS
+from evonas.placement import shape_of
 
 FEW = ("residual_add", "attention", "window_bias", "tied_embedding", "functional", "grouped_conv", "resnet", "Coord")
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in FEW]
@@ -31,6 +33,20 @@ def test_the_module_of_a_plan_is_what_was_evaluated(name: str) -> None:
         assert torch.equal(one, other)
         assert torch.equal(one, third)  # and the network was not touched
     assert all(torch.equal(value, weights[key]) for key, value in ready.sized.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [*FEW, *SLOW])
+def test_costs_count_the_tensors_that_are_rounded(name: str) -> None:
+    """Layers that are no modules are found by their place, in the resized model too, so that all sizes are right."""
+    ready = any_plan(name, seed=len(name))
+    calls = Counter(ready.network.layer_of(node) for node in ready.network.graph.graph.nodes)
+    channels, samples = dict(ready.plan.channels), len(ready.inputs)
+    for part in ready.plan.layers:
+        for slot in part.formats if calls[part.layer.name] == 1 else ():
+            tensor = ready.network._tensor(part.layer, slot)
+            counted = shape_of(part.layer, slot, channels)
+            if part.layer.has(slot):
+                assert tensor.numel() == counted * (samples if slot in DATA else 1), (part.layer.name, slot)
 
 
 def test_every_slot_was_among_them() -> None:
