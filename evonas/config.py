@@ -22,6 +22,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
     "objectives": list,
     "out": str,
     "figures": bool,
+    "racing": bool,
     "channels": bool,
     "options": dict,
     "max": dict,
@@ -44,7 +45,7 @@ class RunFile:
     """What a run file says; None where it says nothing.
 
     Args:
-        problem, sampler, budget, seed, objectives, out, figures: as on the command line.
+        problem, sampler, budget, seed, objectives, out, figures, racing: as on the command line.
         options: of the problem.
         at_most, at_least: limits.
         rules: where formats go; the problem's own genes when empty.
@@ -62,6 +63,7 @@ class RunFile:
     objectives: tuple[str, ...] | None = None
     out: str | None = None
     figures: bool | None = None
+    racing: bool | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     at_most: Mapping[str, float | str] = field(default_factory=dict)
     at_least: Mapping[str, float | str] = field(default_factory=dict)
@@ -125,6 +127,7 @@ def read_own(content: Mapping[str, Any]) -> RunFile:
         objectives=None if names is None else tuple(names),
         out=content.get("out"),
         figures=content.get("figures"),
+        racing=content.get("racing"),
         options=options,
         at_most=content.get("max", {}),
         at_least=content.get("min", {}),

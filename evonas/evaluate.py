@@ -18,7 +18,7 @@ from evonas.space import BoolArray, FloatArray, IntArray, SearchSpace, extremes
 
 __all__ = ["Evaluation", "Evaluator", "Status", "Task", "evaluate"]
 
-Status = Literal["ok", "failed", "infeasible"]
+Status = Literal["ok", "failed", "infeasible", "stopped"]
 
 _ENUMERABLE = 5_000_000  # spaces up to here are enumerated to prove that a constraint cannot be met
 _SECONDS = 1.0  # that a batch of genomes should take, so that progress is seen and a kill loses little
@@ -33,11 +33,12 @@ class Evaluation:
     Args:
         number: position in the run, from 0.
         genome: one index per gene.
-        values: objective name to value, in users' directions; only the exact ones unless status is ok.
+        values: objective name to value, in users' directions; only the exact ones unless status is ok. When stopped,
+            `accuracy` is the most that it can be, with 99 % confidence, and `samples` how many were validated.
         status: `ok`, `failed` (raised, or a score was not finite), or `infeasible` (over an exact constraint, so
-            that it was not evaluated).
+            that it was not evaluated), or `stopped` (by racing: it cannot reach the front).
         seconds: that the evaluation took; of genomes evaluated together, an equal share.
-        error: what went wrong, when failed.
+        error: what went wrong, when failed; how far it got, when stopped.
     """
 
     number: int
@@ -187,8 +188,8 @@ def _require_feasible(task: Task) -> None:
         raise InvalidArgument(f"no genome meets {limits} at once; each can be met alone, so loosen one of them")
 
 
-def evaluate(task: Task, genomes: IntArray, first: int) -> list[Evaluation]:
-    """Evaluate genomes (n, n_genes), numbered from `first`.
+def evaluate(task: Task, genomes: IntArray, first: int, *, bar: Bar | None = None) -> list[Evaluation]:
+    """Evaluate genomes (n, n_genes), numbered from `first`; with `bar`, each may be stopped early.
 
     Exact objectives come from the genome. A genome over an exact constraint is not evaluated. What the problem
     raises, and objectives and scores that are not finite, make a failed evaluation with their text.
@@ -207,23 +208,34 @@ def evaluate(task: Task, genomes: IntArray, first: int) -> list[Evaluation]:
         error = f"{unknown[0]} is {values[unknown[0]]}" if status == "failed" else ""
         found.append(Evaluation(first + i, tuple(int(gene) for gene in genome), values, status, 0.0, error))
     rows = [i for i, evaluation in enumerate(found) if evaluation.status == "ok"]
+    if bar is not None:
+        for i in rows:
+            found[i] = _raced(task.problem, genomes[i], found[i], bar(found[i].values))
+        return found
     for i, (scores, error, seconds) in zip(rows, _measured(task.problem, genomes[rows]), strict=True):
         status = "failed" if error else "ok"
         found[i] = replace(found[i], values={**found[i].values, **scores}, status=status, seconds=seconds, error=error)
     return found
 
 
+Bar = Callable[[Mapping[str, float]], float | None]  # exact values -> accuracy below which they are dominated
+
+
 class Evaluator:
     """Evaluates genomes in batches that take about a second, where the problem evaluates many together.
+
+    When racing, one after another: which candidates are stopped must not depend on how many fit into a second.
 
     Args:
         task: whose problem evaluates.
         told: called with (done, total) while the problem prepares, which may take long.
+        bar: when racing, see `Archive.bar`; asked before each evaluation.
     """
 
-    def __init__(self, task: Task, told: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, task: Task, told: Callable[[int, int], None] | None = None, *, bar: Bar | None = None) -> None:
         self._task = task
         self._told = told
+        self._bar = bar
         self._size = 1
 
     def __call__(self, genomes: IntArray, first: int) -> Iterator[Evaluation]:
@@ -233,10 +245,10 @@ class Evaluator:
             self._prepare(genomes)
         while done < len(genomes):
             start = time.perf_counter()
-            found = evaluate(self._task, genomes[done : done + self._size], first + done)
+            found = evaluate(self._task, genomes[done : done + self._size], first + done, bar=self._bar)
             seconds = (time.perf_counter() - start) / len(found)
             done += len(found)
-            if self._task.problem.together:
+            if self._task.problem.together and self._bar is None:
                 self._size = int(min(max(_SECONDS / seconds, 1), 2 * self._size + 14, _MOST))
             yield from found
 
@@ -267,6 +279,37 @@ def _alone(problem: Problem, genome: IntArray) -> _Measured:
     return scores, error, time.perf_counter() - start
 
 
+def _raced(problem: Problem, genome: IntArray, evaluation: Evaluation, least: float | None) -> Evaluation:
+    """`evaluation` with what is measured, or with the bound at which it was stopped."""
+    start = time.perf_counter()
+    if least is None:
+        scores, error, seconds = _alone(problem, genome)
+        return replace(
+            evaluation,
+            values={**evaluation.values, **scores},
+            status="failed" if error else "ok",
+            seconds=seconds,
+            error=error,
+        )
+    try:
+        raced = problem.race(genome, least)
+    except Exception as error:
+        return replace(evaluation, status="failed", seconds=time.perf_counter() - start, error=_text(error))
+    seconds = time.perf_counter() - start
+    if raced.scores is None:
+        bound = {"accuracy": raced.bound, "samples": float(raced.samples)}
+        text = f"after {raced.samples} samples: accuracy at most {raced.bound:.4f}, {least:.4f} would be needed"
+        return replace(evaluation, values={**evaluation.values, **bound}, status="stopped", seconds=seconds, error=text)
+    broken = _broken(raced.scores)
+    values = evaluation.values if broken else {**evaluation.values, **raced.scores}
+    return replace(evaluation, values=values, status="failed" if broken else "ok", seconds=seconds, error=broken)
+
+
+def _text(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
 def _broken(scores: Mapping[str, float]) -> str:
     """The first score that is not finite, as a sentence; empty if all are."""
     return next((f"{name} is {value}" for name, value in scores.items() if not math.isfinite(value)), "")
@@ -279,8 +322,7 @@ def _scores(problem: Problem, genome: IntArray) -> tuple[dict[str, float], str]:
     except EvaluationError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
-        return {}, f"{type(error).__name__}: {text}".removesuffix(": ")
+        return {}, _text(error)
     try:
         (scores,) = _checked(problem, returned, 1)
     except EvaluationError as error:

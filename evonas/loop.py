@@ -46,6 +46,7 @@ def search(
     at_most: Mapping[str, float | str] | None = None,
     at_least: Mapping[str, float | str] | None = None,
     out: Path | str | None = None,
+    racing: bool = False,
     figures: bool = True,
     progress: str | None = None,
     started: Callable[[Task], None] | None = None,
@@ -62,6 +63,8 @@ def search(
         at_most: limits such as `{"size": "2KiB"}`, on any objective of the problem.
         at_least: likewise, such as `{"accuracy": 0.9}`.
         out: directory for the run, its tables and figures; in memory when None.
+        racing: whether a candidate's validation stops once it cannot reach the front, with 99 % confidence. The
+            other objectives must be exact.
         figures: whether figures are drawn into `out`.
         progress: `bar`, `lines` or `none`; when None, a bar if stderr is a terminal.
         started: called once with the task, when everything has been checked and before the first evaluation.
@@ -86,11 +89,14 @@ def search(
         "objectives": list(found.default_objectives if objectives is None else objectives),
         "at_most": {name: _limit(found, name, value) for name, value in (at_most or {}).items()},
         "at_least": {name: _limit(found, name, value) for name, value in (at_least or {}).items()},
+        "racing": bool(racing),
         "versions": _versions(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "ended": None,
     }
     task = _task(found, config)
+    if racing:
+        _require_raceable(task)
     store = Store.memory(config) if out is None else Store.create(Path(out), config)
     try:
         return _run(task, store, [], figures=figures, progress=progress, started=started, stop=stop)
@@ -177,7 +183,7 @@ def _run(
     budget = max(1, config["budget"] - charge)
     replay, ended = list(recorded), "budget"
     with Progress(budget, progress) as shown:
-        evaluated = Evaluator(task, shown.preparing)
+        evaluated = Evaluator(task, shown.preparing, bar=archive.bar if config.get("racing", False) else None)
         while ended == "budget" and archive.spent < budget:
             genomes = sampler.ask(min(_ASKED, budget - archive.spent))
             if len(genomes) == 0:
@@ -236,6 +242,23 @@ def _task(problem: Problem, config: Mapping[str, Any]) -> Task:
         for name, limit in config[key].items()
     ]
     return Task.make(problem, config["objectives"], constraints)
+
+
+def _require_raceable(task: Task) -> None:
+    """Raise unless all that is measured of a candidate is an accuracy that can be bounded before the end."""
+    if not task.problem.races:
+        raise InvalidArgument(
+            f"`racing` needs an accuracy over samples of one trained network, which problem `{task.problem.name}` has "
+            "not; search without racing"
+        )
+    others = [o.name for o in (*task.objectives, *(c.objective for c in task.measured_constraints))]
+    others = [name for name in others if not task.problem.objective(name).exact and name != "accuracy"]
+    if others:
+        raise InvalidArgument(
+            f"`racing` cannot bound `{others[0]}` before the end; search accuracy and exact objectives, or do not race"
+        )
+    if all(objective.exact for objective in task.objectives):
+        raise InvalidArgument("`racing` stops candidates by their accuracy, which is no objective; name it as one")
 
 
 def _problem(config: Mapping[str, Any], directory: Path, problem: Problem | None) -> Problem:

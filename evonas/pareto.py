@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import moocore
@@ -12,7 +13,7 @@ from evonas.space import BoolArray, FloatArray
 
 __all__ = ["Archive", "Verdict", "hypervolume", "non_dominated", "reference_box"]
 
-Verdict = Literal["front", "dominated", "violating", "failed", "infeasible"]
+Verdict = Literal["front", "dominated", "violating", "failed", "infeasible", "stopped"]
 
 
 def non_dominated(values: FloatArray) -> BoolArray:
@@ -103,6 +104,19 @@ class Archive:
         self._front = [kept for kept, lost in zip(self._front, beaten, strict=True) if not lost] + [evaluation]
         self._front_values = np.concatenate([known[~beaten], values])
         return "front"
+
+    def bar(self, values: Mapping[str, float]) -> float | None:
+        """The best measured value on the front among points that are as good in every exact objective.
+
+        A candidate with exact `values` whose measured value is worse is dominated, and stays so. For tasks with one
+        measured objective; None when no such point is there, and whatever is measured may reach the front.
+        """
+        goals = self.task.objectives
+        exact = [column for column, goal in enumerate(goals) if goal.exact]
+        (measured,) = set(range(len(goals))) - set(exact)
+        mine = np.array([goals[column].sign * values[goals[column].name] for column in exact])
+        as_good = (self._front_values[:, exact] <= mine).all(axis=1)
+        return goals[measured].sign * float(self._front_values[as_good, measured].min()) if as_good.any() else None
 
     def hypervolume(self) -> float:
         """Share of the reference box that the front dominates, 0 to 1."""

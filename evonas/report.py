@@ -113,6 +113,7 @@ def result_json(result: Result, indices: Sequence[int]) -> str:
         "spent": result.archive.spent,
         "charged": result.config.get("charge", 0),
         "failed": sum(e.status == "failed" for e in result.archive.evaluations),
+        "stopped": sum(e.status == "stopped" for e in result.archive.evaluations),
         "ended": result.ended,
         "directory": None if result.directory is None else str(result.directory),
         "objectives": [

@@ -25,14 +25,14 @@ DATABASE = "run.sqlite"
 _PARTIAL = "run.sqlite.new"
 _LOCK = "run.lock"
 _APPLICATION = 0x65764E41  # "evNA", so that another program's database is recognised
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE config (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE evaluation (
     number INTEGER PRIMARY KEY,
     genome TEXT NOT NULL,
     "values" TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('ok', 'failed', 'infeasible')),
+    status TEXT NOT NULL CHECK (status IN ('ok', 'failed', 'infeasible', 'stopped')),
     seconds REAL NOT NULL,
     error TEXT NOT NULL
 ) STRICT;

@@ -86,6 +86,9 @@ def search(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Run directory; results/<problem>-<sampler>-s<seed> otherwise.")
     ] = None,
+    racing: Annotated[
+        bool, typer.Option("--racing", help="Stop validating a candidate once it cannot reach the front (99 %).")
+    ] = False,
     figures: Figures = True,
     json: Json = False,
 ) -> int:
@@ -98,7 +101,7 @@ def search(
     from evonas.samplers import sampler_name
 
     values = {"sampler": sampler, "budget": budget, "seed": seed, "objectives": objectives}
-    values |= {"out": out, "figures": figures}
+    values |= {"out": out, "figures": figures, "racing": racing}
     asked = given(context, config, problem, values)
     with _results_only(json):
         found = asked.load(_texts(options, latency=_source(latency, device), data=_from_anywhere(data), seeds=seeds))
@@ -115,6 +118,7 @@ def search(
             at_most={**asked.file.at_most, **_limits(found, at_most, at_least=False)},
             at_least={**asked.file.at_least, **_limits(found, at_least, at_least=True)},
             out=directory,
+            racing=asked.racing,
             figures=asked.figures,
             progress=_progress(json),
             started=None if json else lambda task: _introduce(task, about, asked.file.notes),
@@ -425,6 +429,12 @@ def _print_result(result: Result, indices: Sequence[int], json: bool) -> None:
         texts = Counter(e.error for e in archive.evaluations if e.status == "failed")
         text, count = texts.most_common(1)[0]
         print(f"failed {count} time{'s' * (count != 1)}: {text}")
+    if stopped := [e for e in archive.evaluations if e.status == "stopped"]:
+        most = max(e.values["accuracy"] for e in stopped)
+        print(
+            f"racing stopped {len(stopped)} of them behind the front, each with 99 % confidence; they are not on it "
+            f"(the highest bound on an accuracy is {most:.4f})"
+        )
     header, rows = front_table(result, indices)
     if rows:
         print_table(header, rows, sys.stdout)

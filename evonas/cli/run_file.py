@@ -34,6 +34,7 @@ class Given:
     objectives: Sequence[str] | None
     out: Path | None
     figures: bool
+    racing: bool
     file: RunFile
 
     def load(self, texts: Sequence[str]) -> Problem:

@@ -17,7 +17,7 @@ from evonas.engine.engine import Engine
 from evonas.engine.values import stacked
 from evonas.space import FloatArray, IntArray
 
-__all__ = ["Labelled", "Scores", "scores"]
+__all__ = ["Labelled", "Scores", "Totals", "scores", "totals"]
 
 _LANES = 32  # chunks are whole multiples of it, so that every element goes through the same vector instructions
 _STEPS = 2.0**30  # of a loss, in one nat
@@ -62,8 +62,38 @@ class Labelled:
             yield int(targets[start]), slice(int(start), int(stop))
 
 
+@dataclass(frozen=True)
+class Totals:
+    """Sums over samples of n genomes: those of parts of the data add up to those of all, exactly.
+
+    Args:
+        right: right answers, shape (n,).
+        lost: cross entropies in units of 2^-30 nats, shape (n,), whole numbers; NaN when not asked for.
+        finite: whether every logit is finite, shape (n,).
+        count: samples.
+    """
+
+    right: IntArray
+    lost: FloatArray
+    finite: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    count: int
+
+    def __add__(self, other: Totals) -> Totals:
+        both = self.finite & other.finite
+        return Totals(self.right + other.right, self.lost + other.lost, both, self.count + other.count)
+
+    def scores(self) -> Scores:
+        """The means."""
+        return Scores(self.right / self.count, self.lost / _STEPS / self.count, self.finite)
+
+
 def scores(engine: Engine, genomes: IntArray, data: Labelled, *, loss: bool = True) -> Scores:
     """Accuracy and, unless told not to, loss of `genomes` (n, n_genes) on `data`."""
+    return totals(engine, genomes, data, loss=loss).scores()
+
+
+def totals(engine: Engine, genomes: IntArray, data: Labelled, *, loss: bool = True) -> Totals:
+    """Right answers and, unless told not to, losses of `genomes` (n, n_genes) on `data`."""
     right = np.zeros(len(genomes), dtype=np.int64)
     lost = np.zeros(len(genomes)) if loss else np.full(len(genomes), np.nan)
     finite = np.ones(len(genomes), dtype=np.bool_)
@@ -74,7 +104,7 @@ def scores(engine: Engine, genomes: IntArray, data: Labelled, *, loss: bool = Tr
         finite[found.genomes] &= _finite(logits).cpu().numpy()[found.variants]
         if loss:
             lost[found.genomes] += _lost(logits, runs).cpu().numpy()[found.variants]
-    return Scores(right / data.count, lost / _STEPS / data.count, finite)
+    return Totals(right, lost, finite, data.count)
 
 
 def _right(logits: Tensor, runs: list[tuple[int, slice]]) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 from evonas.chains import Chain
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.objective import Objective
+from evonas.racing import Raced
 from evonas.space import FloatArray, IntArray, SearchSpace
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Problem(ABC):
         options: the keyword arguments that rebuild this problem, as JSON can hold them.
         together: whether `evaluate` is faster for many genomes than for each alone.
         spec: what `evonas.problems.load` makes this problem from; None for one made in Python.
+        races: whether `race` works: whether accuracy is a share of samples that are validated one after another.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Problem(ABC):
     options: Mapping[str, Any]
     together: bool = False
     spec: str | None = None
+    races: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -124,6 +127,13 @@ class Problem(ABC):
         No evaluation may depend on it. `told` is called with (done, total) every now and then.
         """
         return
+
+    def race(self, genome: IntArray, least: float) -> Raced:
+        """Evaluate one genome (n_genes,), but stop when its accuracy is below `least` with 99 % confidence.
+
+        Scores of one that is not stopped are those of `evaluate`. For problems with `races`.
+        """
+        raise NotImplementedError
 
     def true_values(self, genomes: IntArray, objectives: Sequence[Objective]) -> FloatArray:
         """What samplers are compared by, minimised, shape (n, len(objectives)), for evaluated genomes (n, n_genes).

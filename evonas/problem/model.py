@@ -126,6 +126,7 @@ class ModelProblem(NetworkProblem):
         if weights == "supernet":
             _check_slices(self._counts(), self.chains)
         self._siblings = [self._with_seed(seed) for seed in range(1, seeds)]
+        self.races = seeds == 1  # a mean over trainings is no share of samples
         if seeds > 1:
             self.objectives = (*self.objectives[:2], *SPREAD, *self.objectives[2:])
 

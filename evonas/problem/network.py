@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from evonas import costs
 from evonas.chains import Chain
 from evonas.deploy import int8_module, int8_throughout, onnx_call, require_onnxruntime
-from evonas.engine import MEMORY, Engine, Labelled, scores
+from evonas.engine import MEMORY, Engine, Labelled, Totals, scores, totals
 from evonas.errors import unknown_name
 from evonas.formats import Format
 from evonas.graph.fold import fold_batchnorms
@@ -28,6 +29,7 @@ from evonas.problem.base import Estimate, Problem, Sensitivities
 from evonas.problem.data import Split
 from evonas.problem.genes import Rule, with_rules
 from evonas.quantize import METHODS, PostTraining, single_thread
+from evonas.racing import RISK, Raced, looks, most_right
 from evonas.space import FloatArray, IntArray
 from evonas.timing import interleaved, timed_module
 from evonas.training import WeightStore
@@ -63,6 +65,7 @@ class NetworkProblem(Problem):
 
     classes: int
     together = True
+    races = True
     memory = MEMORY
     calibration = "mse"
 
@@ -213,6 +216,38 @@ class NetworkProblem(Problem):
                 for row, accuracy, loss in zip(rows, scored.accuracy.tolist(), scored.loss.tolist(), strict=True):
                     found[row] = {"accuracy": accuracy, "loss": loss} | self._timing(genomes[row])
         return found
+
+    def race(self, genome: IntArray, least: float) -> Raced:
+        """As `Problem.race`: the validation samples in one random order, the same for every genome.
+
+        Raises:
+            FloatingPointError: an output is not finite.
+        """
+        total = len(self.validation)
+        risk = RISK / max(1, len(self._heats) - 1)
+        engine = Engine(self.network(genome), self.plan_space, memory=self.memory)
+        found: Totals | None = None
+        with single_thread():
+            for heat in self._heats:
+                more = totals(engine, genome[None], heat)
+                found = more if found is None else found + more
+                if not found.finite.all():
+                    raise FloatingPointError("the network's output is not finite")
+                bound = most_right(int(found.right[0]), found.count, total, risk) / total
+                if bound < least and found.count < total:
+                    return Raced(None, found.count, bound)
+        assert found is not None
+        scored = found.scores()
+        return Raced({"accuracy": float(scored.accuracy[0]), "loss": float(scored.loss[0])}, total)
+
+    @cached_property
+    def _heats(self) -> list[Labelled]:
+        """The validation samples, divided at the looks of a race."""
+        total = len(self.validation)
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(0)).to(self.validation.targets.device)
+        ends = [0, *looks(total), total]
+        parts = [order[start:stop] for start, stop in itertools.pairwise(ends)]
+        return [Labelled(self.validation.inputs[part], self.validation.targets[part]) for part in parts]
 
     def _networks_of(self, genomes: IntArray) -> list[IntArray]:
         """The rows of genomes (n, n_genes) that have the same network, one array a network."""

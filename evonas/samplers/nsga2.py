@@ -22,6 +22,7 @@ from evonas.space import IntArray
 
 __all__ = ["Nsga2Sampler"]
 
+_KNOWN = ("ok", "stopped")  # statuses with a value, or a bound on it, for every objective
 POPULATION = 16  # of 10 to 100, the best on digits-ptq at 200 and 400 evaluations
 
 
@@ -29,7 +30,8 @@ class Nsga2Sampler(Sampler):
     """pymoo's NSGA-II, asked a generation at a time.
 
     Measured constraints go to pymoo's constraint handling (feasibility first); exact ones are met by repair before
-    anything is proposed. Failed evaluations are left out of the population. When mating finds nothing new, random
+    anything is proposed. Failed evaluations are left out of the population; one that racing stopped is in it with the
+    most that its accuracy can be, which is behind the front. When mating finds nothing new, random
     genomes fill the generation, so that a finite space is searched to its end.
 
     Args:
@@ -104,7 +106,7 @@ class Nsga2Sampler(Sampler):
 
     def _advance(self) -> None:
         told = [(self._generation[key], self._told[key]) for key in self._generation]
-        ok = [(individual, evaluation) for individual, evaluation in told if evaluation.status == "ok"]
+        ok = [(individual, evaluation) for individual, evaluation in told if evaluation.status in _KNOWN]
         self._generation, self._told = {}, {}
         if not ok:
             return  # nothing was learnt; before the first success this means another random generation

@@ -64,6 +64,24 @@ def test_killed_twenty_times_and_resumed(uninterrupted: tuple[Path, float], tmp_
     assert front == expected_front
 
 
+def test_a_race_killed_and_resumed(tmp_path: Path) -> None:
+    race = ("search", "digits-ptq", "--budget", "150", "--racing", "--objectives", "accuracy,size", "--no-figures")
+    start = time.perf_counter()
+    assert run_process(*race, "--out", "whole", cwd=tmp_path).returncode == 0
+    seconds = time.perf_counter() - start
+    process = _start(*race, "--out", "run", cwd=tmp_path)
+    for part in (0.7, 0.8):
+        time.sleep(part * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        begun = (tmp_path / "run" / "run.sqlite").exists()
+        process = _start(*(("resume", "run", "--no-figures") if begun else (*race, "--out", "run")), cwd=tmp_path)
+    assert process.wait() == 0
+    rows, tests, front = _content(tmp_path / "whole")
+    assert any(row[3] == "stopped" for row in rows)
+    assert _content(tmp_path / "run") == (rows, tests, front)
+
+
 def test_ctrl_c_saves_and_says_how_to_resume(uninterrupted: tuple[Path, float], tmp_path: Path) -> None:
     whole, _ = uninterrupted
     process = _start(*SEARCH, "--out", "run", cwd=tmp_path)
