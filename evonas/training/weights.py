@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
+import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
-
-from evonas.errors import RunError
 
 __all__ = ["WeightStore"]
 
@@ -22,6 +22,7 @@ class WeightStore:
     def __init__(self) -> None:
         self._memory: dict[str, dict[str, Tensor]] = {}
         self._folder: Path | None = None
+        self._damaged: set[str] = set()  # keys whose file is to be replaced
 
     def keep_in(self, folder: Path) -> None:
         """Keep everything in `folder` from now on, with what is in memory already."""
@@ -32,18 +33,15 @@ class WeightStore:
     def load(self, key: str) -> dict[str, Tensor] | None:
         """The state kept under `key`, or None.
 
-        Raises:
-            RunError: there is a file, but it cannot be read as weights.
+        A damaged file is named on stderr and counts as none: what is trained anew is the same, and takes its place.
         """
-        if key not in self._memory and self._folder is not None:
-            path = self._folder / f"{key}.pt"
-            if path.is_file():
-                try:
-                    self._memory[key] = torch.load(path, weights_only=True)
-                except Exception as error:
-                    raise RunError(
-                        f"weights file {path} cannot be read ({type(error).__name__}); delete it to train again"
-                    ) from None
+        path = self._path(key)
+        if key not in self._memory and path is not None and path.is_file() and key not in self._damaged:
+            try:
+                self._memory[key] = _read(path)
+            except Exception as error:  # a damaged file can raise anything
+                print(f"weights file {path} is damaged ({type(error).__name__}): training again", file=sys.stderr)
+                self._damaged.add(key)
         return self._memory.get(key)
 
     def save(self, key: str, state: dict[str, Tensor]) -> None:
@@ -52,12 +50,23 @@ class WeightStore:
         self._write(key, self._memory[key])
 
     def _write(self, key: str, state: dict[str, Tensor]) -> None:
-        if self._folder is None:
+        path = self._path(key)
+        if path is None or (path.exists() and key not in self._damaged):
             return
-        path = self._folder / f"{key}.pt"
-        if path.exists():
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.tmp")
         torch.save(state, partial)
         partial.replace(path)
+        self._damaged.discard(key)
+
+    def _path(self, key: str) -> Path | None:
+        return None if self._folder is None else self._folder / f"{key}.pt"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The weights in `path`; torch does not compare the checksums that it writes, so that is done here."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile
+    state: dict[str, Tensor] = torch.load(path, weights_only=True)
+    return state

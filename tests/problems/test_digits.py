@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -186,13 +187,33 @@ def test_kept_weights_are_the_trained_ones(tmp_path: Path) -> None:
     assert zeroed.evaluate(genome[None]) != scores
 
 
-def test_a_damaged_weights_file_is_named(tmp_path: Path) -> None:
-    problem = digits_ptq(epochs=EPOCHS)
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / f"digits-48-32-of-48-32-s0-e{EPOCHS}.pt").write_bytes(b"not weights")
-    problem.keep_in(tmp_path)
-    with pytest.raises(OSError, match="cannot be read"):
-        problem.evaluate(problem.space.corners())
+def _flipped(content: bytes) -> bytes:
+    """One bit of one weight is wrong: torch reads such a file without complaint."""
+    middle = content.index(b"/data/0") + 1000
+    return content[:middle] + bytes([content[middle] ^ 64]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"not weights", lambda content: content[:-99], _flipped])
+def test_a_damaged_weights_file_is_named_and_trained_again(
+    damage: Callable[[bytes], bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = digits_ptq(epochs=1)
+    first.keep_in(tmp_path)
+    scores = first.evaluate(first.space.corners())
+    (file,) = tmp_path.glob("weights/*.pt")
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    again = digits_ptq(epochs=1)
+    again.keep_in(tmp_path)
+    capsys.readouterr()
+    assert again.evaluate(again.space.corners()) == scores
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"weights file {file} is damaged" in said
+    reader = digits_ptq(epochs=1)
+    reader.keep_in(tmp_path)
+    assert reader.evaluate(reader.space.corners()) == scores
+    assert capsys.readouterr().err == "", "the damaged file was replaced"
 
 
 def test_the_whole_training_reaches_the_accuracy_that_is_promised() -> None:
