@@ -41,6 +41,7 @@ FEATURES = (
 )
 CLASSES = ("g", "q", "t", "w", "z")
 OPENML_ID = 42468
+_NAMED = 3  # missing columns that a message names
 CACHE = Path.home() / ".cache" / "evonas" / "openml"
 
 
@@ -99,14 +100,15 @@ def _fetch() -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InvalidArgument(f"data file `{path}` does not exist; give an ARFF, CSV, Parquet or HDF5 file")
-    if path.suffix not in _READERS:
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
         raise InvalidArgument(f"data file `{path}` has an unknown suffix; expected one of {', '.join(_READERS)}")
     try:
-        return _READERS[path.suffix](path)
+        return _READERS[suffix](path)
     except ImportError as error:
-        needed = "h5py" if _READERS[path.suffix] is _hdf5 else "pyarrow"
+        needed = "h5py" if _READERS[suffix] is _hdf5 else "pyarrow"
         raise InvalidArgument(
-            f"reading {path.suffix} needs {needed} ({type(error).__name__}); pip install 'evonas[data]', or give CSV"
+            f"reading {suffix} needs {needed} ({type(error).__name__}); pip install 'evonas[data]', or give CSV"
         ) from None
     except InvalidArgument:
         raise
@@ -128,15 +130,20 @@ def _arff(path: Path) -> pd.DataFrame:
 
 
 def _hdf5(path: Path) -> pd.DataFrame:
-    """One table with named fields, or one data set a column."""
+    """One table with named fields, one data set a column, or a matrix beside a data set of its columns' names."""
     import h5py  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
+    found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
-        tables = [item[()] for item in file.values() if isinstance(item, h5py.Dataset) and item.dtype.names]
-        if tables:
-            return pd.DataFrame({name: tables[0][name] for name in tables[0].dtype.names})
-        columns = {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset) and item.ndim == 1}
-    return pd.DataFrame(columns)
+        file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+        for item in found.values():
+            if item.dtype.names:
+                return pd.DataFrame({name: item[name] for name in item.dtype.names})
+            names = [other[()] for other in found.values() if other.ndim == 1 and other.shape == item.shape[1:]]
+            labels = next((one for one in names if one.dtype.kind in "SO"), None)
+            if item.ndim == 2 and labels is not None:
+                return pd.DataFrame(item[()], columns=[_text(label) for label in labels])
+        return pd.DataFrame({name.split("/")[-1]: item[()] for name, item in found.items() if item.ndim == 1})
 
 
 _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -155,8 +162,9 @@ def _checked(frame: pd.DataFrame, origin: str) -> tuple[np.ndarray, np.ndarray]:
         frame = frame.assign(**{"class": frame[list(CLASSES)].idxmax(axis=1)})
     missing = [name for name in (*FEATURES, "class") if name not in frame]
     if missing:
+        listed = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
         raise InvalidArgument(
-            f"{origin} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; expected the 16 features of "
+            f"{origin} lacks the column{'s' * (len(missing) > 1)} {listed}; expected the 16 features of "
             "OpenML hls4ml_lhc_jets_hlf and `class`"
         )
     names = [_text(value) for value in frame["class"]]
@@ -183,4 +191,6 @@ def _finite(frame: pd.DataFrame, origin: str) -> np.ndarray:
 
 
 def _text(value: Any) -> str:
-    return (value.decode() if isinstance(value, bytes) else str(value)).strip("'\"")
+    """A label as text; `b'g'` is what scipy's ARFF reader makes of one, once written to CSV."""
+    text = value.decode() if isinstance(value, bytes) else str(value)
+    return text.removeprefix("b'").strip("'\" ")

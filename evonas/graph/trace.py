@@ -7,7 +7,7 @@ import inspect
 import linecache
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -77,6 +77,11 @@ class _Tracer(fx.Tracer):
             return True
         return super().to_bool(obj)
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What forward is handed for `node`."""
+        count = _parts(node)
+        return super().proxy(node) if count is None else _Parts(node, self, count)
+
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """A node that knows the innermost line that is not torch's."""
         node = super().create_node(*args, **kwargs)
@@ -86,6 +91,29 @@ class _Tracer(fx.Tracer):
             code = linecache.getline(path, line).strip()
             node.stack_trace = f'File "{path}", line {line}, in {frame.f_code.co_name}\n    {code}'
         return node
+
+
+class _Parts(fx.Proxy):
+    """The parts of a chunk or split, which fx itself does not let a list hold: `list(x.chunk(2, 1))`."""
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, count: int) -> None:
+        super().__init__(node, tracer)
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[fx.Proxy]:
+        return iter([self.__getitem__(i) for i in range(self._count)])
+
+
+def _parts(node: fx.Node) -> int | None:
+    """How many tensors a chunk or split returns, where its arguments say so."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    sizes = node.args[1] if len(node.args) > 1 else node.kwargs.get("chunks", node.kwargs.get("split_size_or_sections"))
+    if name in ("chunk", "unsafe_chunk") and isinstance(sizes, int):
+        return sizes
+    return len(sizes) if name in ("split", "split_with_sizes") and isinstance(sizes, (tuple, list)) else None
 
 
 def _user_frame() -> FrameType | None:
@@ -105,9 +133,16 @@ class _Recorder(fx.Interpreter):
         assert isinstance(self.module, fx.GraphModule)
         self.originals = dict(zip(self.module.graph.nodes, graph.nodes, strict=True))
         self.values: dict[fx.Node, Any] = {}
+        self.extra_traceback = False  # fx would add lines to our messages
 
     def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
+        try:
+            value = super().run_node(n)
+        except Exception as error:  # forward itself ran, so the graph is not what it does
+            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UntraceableModel(
+                f"torch.fx loses what {where(self.originals[n])} does ({text}); write it in another way"
+            ) from error
         self.values[self.originals[n]] = tree_map(_summary, value)
         return value
 
@@ -272,8 +307,10 @@ def _explain(model: nn.Module, error: Exception) -> str:
             quoted = f" `{code}`" if code else f" in {frame.tb_frame.f_code.co_name}"
             place = f"line {frame.tb_lineno} of {path}{quoted}"
         frame = frame.tb_next
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if "control flow" in text or "iterated" in text or "bool" in text:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0]
+    if "iterated" in text:
+        advice = "unpack into names (a, b = x.split(4, 1)), or loop over what attributes say"
+    elif "control flow" in text or "bool" in text:
         advice = "branch or loop on attributes, or use torch.where, so that the path does not depend on data"
     else:
         advice = "write it with torch operations on tensors, or put it into a function marked with torch.fx.wrap"

@@ -64,12 +64,12 @@ def test_parquet_is_the_same_data_as_csv(file: Path, tmp_path: Path) -> None:
     assert torch.allclose(jets(str(file))[0].inputs, jets(str(path))[0].inputs)
 
 
-@pytest.mark.parametrize("layout", ["table", "columns", "one-hot"])
+@pytest.mark.parametrize("layout", ["table", "grouped", "columns", "one-hot", "matrix"])
 def test_hdf5_is_the_same_data_as_csv(file: Path, tmp_path: Path, layout: str) -> None:
     h5py = pytest.importorskip("h5py")
     frame, path = jet_frame(), tmp_path / "jets.h5"
     labels = frame.pop("class")
-    if layout == "one-hot":
+    if layout in ("one-hot", "matrix"):
         frame = frame.assign(**{label: (labels == label).astype(float) for label in "gqtwz"}).add_prefix("j_")
     else:
         frame["class"] = labels.astype("S1")
@@ -77,15 +77,28 @@ def test_hdf5_is_the_same_data_as_csv(file: Path, tmp_path: Path, layout: str) -
         if layout == "columns":
             for name in frame:
                 target[name] = frame[name].to_numpy().astype("S1" if name == "class" else float)
+        elif layout == "matrix":
+            target["jets"], target["names"] = frame.to_numpy(), [name.encode() for name in frame]
         else:
             types = [(name, "S1" if name == "class" else "f8") for name in frame]
-            target["jets"] = np.array(list(frame.itertuples(index=False, name=None)), dtype=types)
+            target["made/jets" if layout == "grouped" else "jets"] = np.array(
+                list(frame.itertuples(index=False, name=None)), dtype=types
+            )
     assert torch.allclose(jets(str(file))[0].inputs, jets(str(path))[0].inputs)
+
+
+def test_labels_as_scipy_leaves_them_and_a_suffix_in_capitals(file: Path, tmp_path: Path) -> None:
+    frame, path = jet_frame(), tmp_path / "JETS.CSV"
+    frame["class"] = [f"b'{label}'" for label in frame["class"]]
+    frame.to_csv(path, index=False)
+    assert torch.equal(jets(str(file))[0].targets, jets(str(path))[0].targets)
 
 
 def spoil(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     if kind == "column":
         return frame.drop(columns="mass_mmdt")
+    if kind == "columns":
+        return frame[["multiplicity"]].rename(columns=str.upper)
     if kind == "class":
         frame.loc[3, "class"] = "b"
     if kind == "nan":
@@ -101,6 +114,7 @@ def spoil(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
     ("kind", "words"),
     [
         ("column", ["lacks the column mass_mmdt", "16 features"]),
+        ("columns", ["lacks the columns zlogz, c1_b0_mmdt, c1_b1_mmdt and 14 more"]),
         ("class", ["class `b`", "g, q, t, w, z"]),
         ("nan", ["column zlogz, row 7"]),
         ("infinite", ["column multiplicity, row 8"]),
