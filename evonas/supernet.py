@@ -1,8 +1,10 @@
 """A slimmable network: one set of weights that holds every smaller channel configuration as a slice.
 
-Trained with the sandwich rule and in-place distillation over the chains (Yu et al. 2019, arXiv:1812.08928; Yu and Huang
-2019, arXiv:1903.05134): each step trains the largest network on the labels, and the smallest and some random ones on
-what the largest says.
+Trained over the chains with in-place distillation (Yu et al. 2019, arXiv:1812.08928; Yu and Huang 2019,
+arXiv:1903.05134): each step trains the largest network on the labels, and some smaller ones on what the largest says.
+Two things differ from these papers, as slices are there to be compared (`runs/supernet_study.py`): the smallest network
+has no place in every step, which made it better than its larger neighbours; and sizes are drawn evenly over the
+logarithm of the parameters, where most networks of random channels are large.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from torch import Tensor, nn
 from evonas.errors import InvalidArgument
 from evonas.graph import Chains, resize
 from evonas.quantize import single_thread
+from evonas.space import FloatArray, IntArray
 from evonas.training import Recipe, batches, make_optimiser, random_state
 
-__all__ = ["Slice", "Supernet"]
+__all__ = ["Slice", "Supernet", "evenly"]
 
-_RANDOM = 2  # random networks a step, besides the largest and the smallest
-_POOL = 48  # random networks that the steps draw from: slicing is not free
+_SMALLER = 3  # networks a step, besides the largest
 
 Channels = Mapping[str, int]
 
@@ -66,24 +68,23 @@ class Supernet:
         inputs: Tensor,
         targets: Tensor,
         *,
-        choices: Mapping[str, Sequence[int]],
+        networks: Sequence[Channels],
         epochs: int,
         seed: int,
         recipe: Recipe,
     ) -> None:
-        """Train in place with the sandwich rule.
+        """Train in place: each step the largest network, and three of `networks`.
 
         Args:
             inputs: shape (n, ...).
             targets: class indices, shape (n,).
-            choices: channel counts of every chain that varies, none above the model's.
+            networks: channel counts that the steps draw from; what they leave out is as in the model.
             epochs: passes over the data.
             seed: of the shuffling, of dropout, and of the random networks.
             recipe: learning rate, batch, weight decay.
         """
         rng = np.random.default_rng(seed)
-        smallest = self.cut({name: min(counts) for name, counts in choices.items()})
-        pool = [self.cut(_spread(choices, rng)) for _ in range(_POOL)]
+        pool = [self.cut(channels) for channels in networks]
         optimiser, schedule = make_optimiser(self.model.parameters(), recipe, epochs * -(-len(inputs) // recipe.batch))
         full = dict(self.model.named_parameters())
         self.model.train()
@@ -93,9 +94,8 @@ class Supernet:
                 logits = self.model(inputs[rows])
                 torch.autograd.backward(nn.functional.cross_entropy(logits, targets[rows]))
                 teacher = logits.detach().softmax(1)
-                for number in rng.choice(len(pool), _RANDOM, replace=False):
+                for number in rng.choice(len(pool), min(_SMALLER, len(pool)), replace=False):
                     _distil(pool[number], full, inputs[rows], teacher)
-                _distil(smallest, full, inputs[rows], teacher)
                 optimiser.step()
                 schedule.step()
         self.model.eval()
@@ -137,17 +137,13 @@ def _distil(part: Slice, full: Mapping[str, Tensor], inputs: Tensor, teacher: Te
     torch.autograd.backward(nn.functional.cross_entropy(part.run(full, inputs), teacher))
 
 
-def _spread(choices: Mapping[str, Sequence[int]], rng: np.random.Generator) -> dict[str, int]:
-    """Random counts: half of the time every chain near a common level, so that all sizes are trained."""
-    if rng.random() < 0.5:
-        return {name: int(rng.choice(sorted(counts))) for name, counts in choices.items()}
-    level = rng.random()
-    picked = {}
-    for name, counts in choices.items():
-        ordered = sorted(counts)
-        place = np.clip(level + rng.normal(0.0, 0.25), 0.0, 1.0)
-        picked[name] = ordered[round(place * (len(ordered) - 1))]
-    return picked
+def evenly(values: FloatArray, count: int) -> IntArray:
+    """Which of `values`, shape (n,), are nearest to `count` even steps from the lowest to the highest; each once."""
+    free, picked = np.ones(len(values), dtype=bool), []
+    for target in np.linspace(values.min(), values.max(), min(count, len(values))):
+        picked.append(int(np.where(free, np.abs(values - target), np.inf).argmin()))
+        free[picked[-1]] = False
+    return np.array(sorted(picked, key=lambda row: values[row]), dtype=np.int64)
 
 
 def _numbered(model: nn.Module) -> nn.Module:

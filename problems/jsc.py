@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evonas.costs import DEFAULT_LATENCY
 from evonas.errors import InvalidArgument
@@ -37,6 +37,21 @@ LAYERS = {
 WIDTHS = "2,3,4,5,6,7,8,16"
 MULTIPLIERS = "0.25,0.5,1,2"
 RECIPE = Recipe(learning_rate=3e-3, batch=256)
+_LEAK = 0.1  # of the gradient where a logit is negative
+
+
+class ClosingReLU(nn.ReLU):
+    """A ReLU whose gradient leaks in training.
+
+    Its output is a logit: where that is negative for all jets a plain ReLU passes nothing back, and the class is lost
+    for good.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        if not self.training:
+            return torch.relu(values)
+        leaking = nn.functional.leaky_relu(values, _LEAK)
+        return leaking + (torch.relu(values) - leaking).detach()
 
 
 def jet_network(layers: str) -> nn.Sequential:
@@ -51,6 +66,8 @@ def jet_network(layers: str) -> nn.Sequential:
         prefix, made = kinds[word.rstrip("0123456789-")]
         number = 1 + sum(name.startswith(prefix) for name in found)
         found[f"{prefix}{number}"] = made(*(int(size) for size in re.findall(r"\d+", word)))
+    if layers.endswith(" ReLU"):
+        found[next(reversed(found))] = ClosingReLU()
     return nn.Sequential(found)
 
 

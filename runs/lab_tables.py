@@ -21,7 +21,9 @@ from pathlib import Path
 from evonas.problem.joint import agreed, parse_pairs
 from evonas.problem.model import ModelProblem
 from evonas.problems.jsc import jsc_lab
+from evonas.progress import counting
 from evonas.report import print_table
+from evonas.space import IntArray
 
 ROWS = Path(__file__).parent / "lab_tables.csv"
 BATCH = 8
@@ -40,29 +42,38 @@ def main() -> None:
         data=given.data, samples=given.samples, epochs=given.epochs, widths="float", multipliers=MULTIPLIERS
     )
     rows, equal = [], 0
-    for published in read():
-        genome = problem.space.encode(multipliers(problem, published))
-        values = dict(zip((o.name for o in problem.exact), problem.exact_values(genome[None])[0].tolist(), strict=True))
-        mine = [short(values["parameters"]), short(BATCH * values["flops"])]
-        same = mine == [published["parameters"], published["flops"]]
-        equal += same
-        trained = (given.data or given.download) and values["parameters"] <= given.most
-        rows.append(
-            [
-                published["table"],
-                published["configuration"],
-                published["parameters"],
-                mine[0],
-                published["flops"],
-                mine[1],
-                "yes" if same else "NO",
-                f"{float(published['accuracy']):.3f}",
-                accuracy(problem, genome) if trained else "-",
-            ]
-        )
+    published_rows = list(read())
+    with counting("rows") as told:
+        for done, published in enumerate(published_rows, 1):
+            row, same = compare(problem, published, given.most if given.data or given.download else 0)
+            rows.append(row)
+            equal += same
+            told(done, len(published_rows))
     header = ["table", "configuration", "parameters", "here", "FLOPs", "here", "equal", "accuracy", "trained [95 %]"]
     print_table(header, rows, sys.stdout)
+    if given.data or given.download:
+        print(f"- is a network of more than {given.most:,} parameters, which --most trains as well")
     print(f"{equal} of {len(rows)} rows are equal as strings")
+
+
+def compare(problem: ModelProblem, published: dict[str, str], most: int) -> tuple[list[str], bool]:
+    """The line of one published row, and whether its numbers are ours; networks of up to `most` parameters train."""
+    genome = problem.space.encode(multipliers(problem, published))
+    values = dict(zip((o.name for o in problem.exact), problem.exact_values(genome[None])[0].tolist(), strict=True))
+    mine = [short(values["parameters"]), short(BATCH * values["flops"])]
+    same = mine == [published["parameters"], published["flops"]]
+    line = [
+        published["table"],
+        published["configuration"],
+        published["parameters"],
+        mine[0],
+        published["flops"],
+        mine[1],
+        "yes" if same else "NO",
+        f"{float(published['accuracy']):.3f}",
+        accuracy(problem, genome) if values["parameters"] <= most else "-",
+    ]
+    return line, same
 
 
 def read() -> Iterator[dict[str, str]]:
@@ -84,10 +95,10 @@ def short(number: float) -> str:
     return f"{round(number / 1e6, 2)} M" if number >= 1e6 else f"{round(number / 1e3, 2)} K"
 
 
-def accuracy(problem: ModelProblem, genome: object) -> str:
+def accuracy(problem: ModelProblem, genome: IntArray) -> str:
     """Accuracy of the trained network on the whole validation split, with its interval."""
     split = problem.validation
-    share = problem.share(problem.logits(genome, split.inputs).argmax(1) == split.targets)  # type: ignore[arg-type]
+    share = problem.share(problem.logits(genome, split.inputs).argmax(1) == split.targets)
     return f"{share.value:.4f} [{share.low:.4f}, {share.high:.4f}]"
 
 

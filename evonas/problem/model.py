@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from evonas import costs
 from evonas.chains import Chain
 from evonas.costs import DEFAULT_LATENCY
 from evonas.describe import describe
@@ -29,7 +30,7 @@ from evonas.problem.joint import JointSpace, plan_space
 from evonas.problem.network import NetworkProblem
 from evonas.quantize import METHODS, single_thread
 from evonas.space import IntArray
-from evonas.supernet import Supernet
+from evonas.supernet import Supernet, evenly
 from evonas.training import Recipe, Told, train_kept
 
 __all__ = ["ModelProblem", "Weights"]
@@ -37,6 +38,9 @@ __all__ = ["ModelProblem", "Weights"]
 Weights = Literal["inherit", "finetune", "scratch", "supernet"]
 _RECALIBRATION = 512  # training samples from which batch norm statistics are taken
 _BATCH = 256
+_SLICES = 64  # networks that the steps of a supernet draw from: cutting is not free
+_DRAWN = 1000  # networks of either kind among which these are chosen
+_AROUND = 0.25  # standard deviation of a chain's level, a share of its choices
 
 SPREAD = (
     Objective("accuracy_spread", "fraction", note="standard deviation of the accuracy over the training seeds"),
@@ -124,7 +128,7 @@ class ModelProblem(NetworkProblem):
         self._graph_names = dict(zip((c.name for c in network.chains), self._found, strict=True))
         super().__init__(plan_space(network, _joint(space)), latency=latency)
         if weights == "supernet":
-            _check_slices(self._counts(), self.chains)
+            _check_slices(self.plan_space.extreme_channels[1], self.chains)
         self._siblings = [self._with_seed(seed) for seed in range(1, seeds)]
         self.races = seeds == 1  # a mean over trainings is no share of samples
         if seeds > 1:
@@ -210,16 +214,27 @@ class ModelProblem(NetworkProblem):
             found.model.eval()
             return found
         data, recipe = self.train_split, self.recipe
-        choices = {self._graph_names[name]: counts for name, counts in self._counts().items()}
-        found.train(data.inputs, data.targets, choices=choices, epochs=self.epochs, seed=self.train_seed, recipe=recipe)
+        networks = self._slices()
+        found.train(
+            data.inputs, data.targets, networks=networks, epochs=self.epochs, seed=self.train_seed, recipe=recipe
+        )
         self.weights.save(key, found.model.state_dict())
         return found
 
-    def _counts(self) -> dict[str, list[int]]:
-        """Chain -> the channel counts that the space has for it, ascending."""
-        genomes = np.zeros((int(self.space.n_choices.max()), len(self.space)), dtype=np.int64)
-        genomes[:] = np.minimum(np.arange(len(genomes))[:, None], self.space.n_choices - 1)
-        return {name: sorted(set(counts.tolist())) for name, counts in self.plan_space.channels(genomes).items()}
+    def _slices(self) -> list[dict[str, int]]:
+        """Networks of the space, the smallest and the largest among them, even in the logarithm of their parameters.
+
+        Half of those drawn lie around a common level of all chains: independent choices are hardly ever all low.
+        """
+        rng, highest = np.random.default_rng(self.train_seed), self.space.n_choices - 1
+        level = rng.random((_DRAWN, 1)) + rng.normal(0.0, _AROUND, (_DRAWN, len(highest)))
+        drawn = [self.space.sample(_DRAWN, rng), np.rint(level.clip(0.0, 1.0) * highest).astype(np.int64)]
+        genomes = np.concatenate([self.space.corners(), *drawn])
+        counts = {self._graph_names[name]: values for name, values in self.plan_space.channels(genomes).items()}
+        _, first = np.unique(np.stack([*counts.values()]), axis=1, return_index=True)
+        sizes = np.log(costs.cost("parameters", self.plan_space.plans(genomes[first]), self.latency))
+        rows = first[evenly(sizes, _SLICES)]
+        return [{name: int(values[row]) for name, values in counts.items()} for row in rows]
 
     def _recalibrated(self, model: nn.Module) -> fx.GraphModule:
         """`model` with batch norm statistics of the training data."""
@@ -323,11 +338,11 @@ def _check_training(weights: str, epochs: int, seeds: int) -> None:
         raise InvalidArgument(f"weights={weights} trains, but `epochs` is 0; give at least 1")
 
 
-def _check_slices(counts: Mapping[str, list[int]], chains: Sequence[Chain]) -> None:
+def _check_slices(most: Mapping[str, int], chains: Sequence[Chain]) -> None:
     for chain in chains:
-        if max(counts[chain.name]) > chain.channels:
+        if most[chain.name] > chain.channels:
             raise InvalidArgument(
-                f"weights=supernet takes slices of the model: {max(counts[chain.name])} channels in `{chain.name}` are "
+                f"weights=supernet takes slices of the model: {most[chain.name]} channels in `{chain.name}` are "
                 f"more than its {chain.channels}; use multipliers of at most 1"
             )
 

@@ -16,8 +16,10 @@ import torch
 from cli.helpers import run_here
 
 from evonas.errors import EvonasError
+from evonas.graph import find_chains, resize
 from evonas.problems import load
 from evonas.problems.jets import FEATURES, jets
+from evonas.training import Recipe, train
 from problems.jet_files import jet_frame, write_arff
 
 ROOT = Path(__file__).parents[2]
@@ -197,6 +199,18 @@ def test_the_tasks_of_the_labs(
     code, text, err = run_here(*labs(task), "--data", str(file), "--out", str(out), capsys=capsys)
     assert code == 0, err
     assert f"{genomes} evaluations, space exhausted" in text
+
+
+def test_a_class_whose_logit_is_dead_comes_back(file: Path) -> None:
+    data, model = jets(str(file))[0], load("jsc-lab", {"multipliers": "0.5,1"}).original
+    dead = resize(model, {"chain0": 16}, chains=find_chains(model, data.inputs[:2]), init="fresh")
+    with torch.no_grad():
+        dead.get_parameter("fc3.bias")[2] = -10.0
+    assert float(dead(data.inputs).detach()[:, 2].max()) == 0.0
+    train(dead, data.inputs, data.targets, epochs=100, seed=0, recipe=Recipe(learning_rate=1e-2))
+    logits = dead(data.inputs).detach()
+    assert float(logits.min()) == 0.0, "it still ends in a ReLU"
+    assert float((logits.argmax(1) == data.targets).float().mean()) > 0.95
 
 
 def test_non_uniform_multipliers_reach_16_32_64_5() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from problem.networks import Small, blobs
 
 from evonas.errors import EvonasError
 from evonas.graph import find_chains, recalibrate_batchnorm
-from evonas.supernet import Supernet
+from evonas.supernet import Supernet, evenly
 from evonas.training import Recipe, seeded
 
-CHOICES = {"chain0": [4, 6, 8]}
+NETWORKS = [{"chain0": count} for count in (4, 6, 8)]
 
 
 def make() -> Supernet:
@@ -49,13 +50,19 @@ def test_trained_once_every_slice_works_and_the_same_seed_gives_the_same() -> No
         net = make()
         before = torch.random.get_rng_state()
         recipe = Recipe(learning_rate=1e-2, batch=32)
-        net.train(inputs, targets, choices=CHOICES, epochs=20, seed=3, recipe=recipe)
+        net.train(inputs, targets, networks=NETWORKS, epochs=20, seed=3, recipe=recipe)
         assert torch.equal(before, torch.random.get_rng_state())
         states.append(net.model.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    for count in CHOICES["chain0"]:
-        part = recalibrate_batchnorm(net.network({"chain0": count}), [inputs])
+    for channels in NETWORKS:
+        part = recalibrate_batchnorm(net.network(channels), [inputs])
         assert float((part(held).argmax(1) == expected).float().mean()) > 0.8
+
+
+def test_even_steps_take_each_value_once() -> None:
+    values = np.array([5.0, 0.0, 1.0, 1.1, 10.0, 9.0])
+    assert evenly(values, 3).tolist() == [1, 0, 4]
+    assert evenly(values, 9).tolist() == np.argsort(values).tolist()
 
 
 def test_more_channels_than_there_are() -> None:
