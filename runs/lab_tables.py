@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from evonas.errors import EvonasError
 from evonas.problem.joint import agreed, parse_pairs
 from evonas.problem.model import ModelProblem
 from evonas.problems.jsc import jsc_lab
@@ -103,4 +104,7 @@ def accuracy(problem: ModelProblem, genome: IntArray) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EvonasError as error:
+        sys.exit(str(error))

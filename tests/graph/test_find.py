@@ -58,6 +58,30 @@ def test_other_untraceable_code_is_named_too() -> None:
         find_chains(Counts().eval(), torch.randn(2, 4))
 
 
+class Parts(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.a, self.how = nn.Linear(4, 8), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        parts = list(y.chunk(5, 1)) if self.how == "chunk" else [part * 2 for part in y.split(4, 1)]
+        return torch.cat(parts, 1)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("chunk", r"loses what `parts = list.*\(tuple index out of range\); write it in another way"),
+        ("split", r"parts = list.*cannot be iterated\); unpack into names \(a, b = x.split\(4, 1\)\)"),
+    ],
+)
+def test_parts_whose_number_is_not_known_are_refused_by_name(how: str, words: str) -> None:
+    with pytest.raises(UntraceableModel, match=words) as caught:
+        find_chains(Parts(how).eval(), torch.randn(2, 4))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("model", "inputs", "words"),
     [
