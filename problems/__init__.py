@@ -7,6 +7,7 @@ if __name__ != "evonas.problems":
 
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module, util
 from pathlib import Path
@@ -127,11 +128,23 @@ def _made(spec: str, options: Mapping[str, Any]) -> Problem:
         inspect.signature(found).bind(**(options or {}))
     except TypeError as error:
         raise InvalidArgument(f"options of problem `{spec}` do not fit: {error}") from None
-    problem = found(**(options or {}))
+    problem = _called(spec, found, options or {})
     if not isinstance(problem, Problem):
         raise InvalidArgument(f"`{spec}` returned a {type(problem).__name__}; expected a Problem")
     problem.spec = _absolute(spec)
     return problem
+
+
+def _called(spec: str, function: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """What the function returns; what it raises is its author's to mend, so that the line is named."""
+    try:
+        return function(**options)
+    except EvonasError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        raise InvalidArgument(f"`{spec}` failed at {place}: {type(error).__name__}: {error}") from error
 
 
 def _absolute(spec: str) -> str:

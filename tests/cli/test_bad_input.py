@@ -40,6 +40,7 @@ no_mapping = make(lambda a: (1, 2))
 no_number = make(lambda a: {"x": "low", "y": 2})
 number = 5
 def empty_gene(): return evonas.FunctionProblem(ok, {"a": []}, {"x": "min", "y": "max"})
+def fails_to_build(): return [1, 2][3]
 def no_genes(): return evonas.FunctionProblem(ok, {}, {"x": "min", "y": "max"})
 def same_choice(): return evonas.FunctionProblem(ok, {"a": [1, 1]}, {"x": "min", "y": "max"})
 def bad_direction(): return evonas.FunctionProblem(ok, {"a": [1, 2]}, {"x": "down", "y": "max"})
@@ -245,6 +246,7 @@ CASES = [
     ("mine.py", "search mine.py:problem", ["unknown problem in mine.py `problem`", "fine"]),
     ("mine.py", "search mine.py:number", ["is a int; expected a Problem"]),
     ("mine.py", "search mine.py:not_a_problem", ["returned a int; expected a Problem"]),
+    ("mine.py", "search mine.py:fails_to_build", ["`mine.py:fails_to_build` failed at mine.py:", "IndexError: list"]),
     ("mine.py", "search mine.py:empty_gene", ["gene `a` has no choices"]),
     ("mine.py", "search mine.py:no_genes", ["at least one gene"]),
     ("mine.py", "search mine.py:same_choice", ["has the choice `1` twice"]),
