@@ -118,7 +118,7 @@ def _made(spec: str, options: Mapping[str, Any]) -> Problem:
     if isinstance(found, Problem):
         if options:
             raise InvalidArgument(f"problem `{spec}` takes no options, got {', '.join(options)}")
-        found.spec = _absolute(spec)
+        found.spec, found.options = _absolute(spec), {}
         return found
     if not callable(found):
         raise InvalidArgument(
@@ -132,6 +132,8 @@ def _made(spec: str, options: Mapping[str, Any]) -> Problem:
     if not isinstance(problem, Problem):
         raise InvalidArgument(f"`{spec}` returned a {type(problem).__name__}; expected a Problem")
     problem.spec = _absolute(spec)
+    if colon:  # a user's function may have called one of ours, which keeps other options
+        problem.options = dict(options)
     return problem
 
 

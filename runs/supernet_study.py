@@ -152,7 +152,7 @@ def retrained(reference: Reference, genome: np.ndarray) -> float:
     seconds, scores = clocked(lambda: reference.train(genome, 0))
     kept = reference.scores(genome, 0)
     if not all(np.isclose(scores[name], kept[name], rtol=1e-3) for name in ("accuracy", "loss")):
-        raise SystemExit(f"{reference.path} holds trainings of other code or another machine; delete it")
+        raise SystemExit(f"{reference.path} holds trainings of other code ({kept}, now {scores}); delete it")
     return seconds
 
 

@@ -179,3 +179,28 @@ def test_a_problem_from_a_users_file(
     assert code == 0, error
     values = [(point["values"]["x"], point["values"]["y"]) for point in json.loads(out)["front"]]
     assert values == [(0.0, 4.0)]
+
+
+MINE = """
+import evonas
+from evonas.problems.digits import digits_ptq
+
+def function(a): return {"x": a, "y": -a}
+def wide(most=3): return evonas.FunctionProblem(function, {"a": list(range(most))}, {"x": "min", "y": "min"})
+def ours(passes=1): return digits_ptq(epochs=passes)
+instance = digits_ptq(epochs=0)
+"""
+
+
+@pytest.mark.parametrize("asked", ["wide --set most=9", "ours --set passes=0", "instance"])
+def test_a_problem_in_a_file_resumes_with_the_options_that_it_was_given(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+    command = f"search mine.py:{asked} --budget 4 --no-figures --out run"
+    code, _, error = run_here(*command.split(), capsys=capsys)
+    assert code == 0, error
+    code, out, error = run_here("resume", "run", "--budget", "6", "--no-figures", capsys=capsys)
+    assert code == 0, error
+    assert "6 evaluations" in out
