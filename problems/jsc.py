@@ -17,14 +17,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evonas.costs import DEFAULT_LATENCY
 from evonas.errors import InvalidArgument
 from evonas.problem.model import ModelProblem
 from evonas.problems.jets import CLASSES, FEATURES, jets
 from evonas.problems.joint_options import joint_space, numbers
-from evonas.training import Recipe, seeded
+from evonas.training import ClosingReLU, Recipe, seeded
 
 __all__ = ["LAYERS", "jet_network", "jsc_lab", "jsc_s", "jsc_tiny", "jsc_toy", "with_hidden"]
 
@@ -37,21 +37,6 @@ LAYERS = {
 WIDTHS = "2,3,4,5,6,7,8,16"
 MULTIPLIERS = "0.25,0.5,1,2"
 RECIPE = Recipe(learning_rate=3e-3, batch=256)
-_LEAK = 0.1  # of the gradient where a logit is negative
-
-
-class ClosingReLU(nn.ReLU):
-    """A ReLU whose gradient leaks in training.
-
-    Its output is a logit: where that is negative for all jets a plain ReLU passes nothing back, and the class is lost
-    for good.
-    """
-
-    def forward(self, values: Tensor) -> Tensor:
-        if not self.training:
-            return torch.relu(values)
-        leaking = nn.functional.leaky_relu(values, _LEAK)
-        return leaking + (torch.relu(values) - leaking).detach()
 
 
 def jet_network(layers: str) -> nn.Sequential:

@@ -10,7 +10,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-__all__ = ["BatchNorm", "Linear", "Operation", "Pass", "Relu", "Sum"]
+from evonas.training.closing import LEAK
+
+__all__ = ["BatchNorm", "ClosingRelu", "Linear", "Operation", "Pass", "Relu", "Sum"]
 
 
 class Operation(ABC):
@@ -108,6 +110,13 @@ class Relu(Operation):
 
     def backward(self, gradient: Tensor, *, needed: bool) -> Tensor | None:
         return torch.ops.aten.threshold_backward(gradient, self._value, 0) if needed else None
+
+
+class ClosingRelu(Relu):
+    """`ClosingReLU`: where the input is negative, a part of the gradient passes."""
+
+    def backward(self, gradient: Tensor, *, needed: bool) -> Tensor | None:
+        return torch.where(self._value > 0, gradient, gradient * LEAK) if needed else None
 
 
 class Sum(Operation):

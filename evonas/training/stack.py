@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from evonas.training.operations import BatchNorm, Linear, Operation, Pass, Relu, Sum
+from evonas.training.closing import ClosingReLU
+from evonas.training.operations import BatchNorm, ClosingRelu, Linear, Operation, Pass, Relu, Sum
 
 __all__ = ["Layout", "Stack", "layout"]
 
@@ -62,7 +63,7 @@ class Layout:
     def fits(self, network: nn.Module) -> bool:
         """Whether `network` is of this architecture and no wider."""
         try:
-            traced = fx.symbolic_trace(network)
+            traced = _traced(network)
         except Exception:  # whatever fx says: the network is then trained by itself
             return False
         return _signature(traced) == self.signature and all(
@@ -86,7 +87,7 @@ def layout(widest: nn.Module, inputs: Tensor) -> Layout | None:
     if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or len(inputs) < 2:
         return None
     try:
-        graph = fx.symbolic_trace(widest)
+        graph = _traced(widest)
     except Exception:  # whatever fx says: such networks are trained one by one
         return None
     if not _supported(graph, inputs) or not _plain(widest):
@@ -178,9 +179,22 @@ class Stack:
             assert isinstance(module, nn.BatchNorm1d)
             assert module.momentum is not None
             return BatchNorm(*tensors, eps=module.eps, momentum=module.momentum)
+        if kind is ClosingReLU:
+            return ClosingRelu()
         if kind in _RELU:
             return Relu()
         return Sum() if kind in _SUM else Pass()
+
+
+class _Tracer(fx.Tracer):
+    """torch's, but a closing ReLU, which trains otherwise than it runs, stays a module."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, ClosingReLU) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _traced(network: nn.Module) -> fx.GraphModule:
+    return fx.GraphModule(network, _Tracer().trace(network))
 
 
 def _padded(values: Tensor, fill: float = 0.0) -> Tensor:
@@ -213,7 +227,7 @@ def _supported(graph: fx.GraphModule, inputs: Tensor) -> bool:
         elif kind in _SUM:
             good = len(node.args) == 2 and all(isinstance(source, fx.Node) for source in node.args) and not node.kwargs
         else:
-            good = kind in (*_TENSORS, *_RELU, *_SAME)
+            good = kind in (*_TENSORS, *_RELU, *_SAME, ClosingReLU)
         if not good or (first and inputs.dim() > 2 and kind not in _FLATTEN):
             return False
     return all(_usual(module) for module in graph.modules())
