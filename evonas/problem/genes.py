@@ -132,13 +132,20 @@ def with_rules(base: PlanSpace, rules: Sequence[Rule], *, channels: bool = True)
 
 
 def _require_types(rule: Rule, network: Network) -> None:
-    """Raise unless `network` has layers of every optional type that `rule` asks for."""
+    """Raise unless `network` has layers of the optional types of `rule`, and these are the types of its layers."""
     there = {layer.type for layer in network.quantizable if layer.type in TYPES or layer.asked}
     for kind in rule.types:
         if kind in OPTIONAL and kind not in there:
             raise InvalidArgument(
                 f"`types` of a rule has `{kind}`, but the network has no such layer that could have formats; "
                 f"it has {', '.join(sorted(there))}"
+            )
+    for pattern in rule.layers:
+        types = {one.type for one in network.layers if fnmatch.fnmatchcase(one.name, pattern)}
+        left_out = sorted(types & set(OPTIONAL) - set(rule.types))
+        if left_out and not types & {*TYPES, *rule.types}:
+            raise InvalidArgument(
+                f"layer `{pattern}` is of type `{left_out[0]}`, which the rule leaves out; add it to `types`"
             )
 
 

@@ -103,6 +103,8 @@ def test_rules_ask_by_type_name_and_tensor(plain: ModelProblem) -> None:
     ]
     with pytest.raises(EvonasError, match="`types` of a rule has `embedding`, but the network has no such layer"):
         plain.with_rules([Rule(two, types=("linear", "embedding"))])
+    with pytest.raises(EvonasError, match="layer `add` is of type `add`, which the rule leaves out; add it to `types`"):
+        plain.with_rules([Rule(two, ("add",))])
     with pytest.raises(EvonasError, match=r"format `int4c` has its channels along axis 0, which `mix\.data_out`"):
         plain.with_rules([Rule(("int4c", "int8"), ("mix",), ("matmul",), ("data_out",))])
 
