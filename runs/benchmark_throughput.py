@@ -46,7 +46,7 @@ JSC_FORMATS = ["fixed4.2", "fixed8.4", "fixed8.6", "fixed16.8"]
 FORMATS = tuple(Fixed(width) for width in (3, 4, 6, 8))  # of the networks that grow
 GENERATION = 64
 FIGURE = Path(__file__).parent / "figures" / "throughput_growth.png"
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "qconv2d_pointwise")
 
 
 @dataclass
@@ -164,8 +164,8 @@ class Products(TorchDispatchMode):
         calls = []
         for key, times in self.seen.items():
             packet, args = self.calls[key]
-            drawn = [torch.randn(a.shape) if isinstance(a, Tensor) else a for a in args]
-            out = {} if key[0] == "convolution" else {"out": packet(*drawn)}
+            drawn = [_random(a) for a in args]
+            out = {} if "conv" in str(key[0]) else {"out": packet(*drawn)}
             calls.append((packet, drawn, out, times))
 
         def run() -> None:
@@ -174,6 +174,13 @@ class Products(TorchDispatchMode):
                     packet(*drawn, **out)
 
         return run
+
+
+def _random(argument: object) -> object:
+    """Random numbers in place of a tensor of floats; anything else as it is."""
+    if isinstance(argument, Tensor) and argument.is_floating_point():
+        return torch.randn(argument.shape)
+    return argument
 
 
 def peak_of(call: Callable[[], object]) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 
+from evonas.engine.convolution import Convolution
 from evonas.engine.kernels import General, Kernel, Relu, Step
 from evonas.engine.linear import Linear
 from evonas.engine.planning import Parts, Variants, blocks_of, parts_of, sorted_rows, variants_of
@@ -124,6 +125,8 @@ class Engine:
         rank = shapes.ranks.get(node.all_input_nodes[0], 0) if node.args and node.all_input_nodes else 0
         if parts is not None and not parts.plans[0].layer.rounds and Linear.suits(module, rank):
             return Linear(self._network, node, parts, self._memory)
+        if parts is not None and not parts.plans[0].layer.rounds and Convolution.suits(module, node, rank):
+            return Convolution(self._network, node, parts)
         return Relu(node) if Relu.suits(node, module) else General(self._network, node, parts)
 
 

@@ -118,16 +118,24 @@ class General:
         last = -1
         for variant, plan in enumerate(step.plans):
             if plan is None:
-                found.append(self._network.run_node(self._node, *self._arguments(step, values, variant)))
+                found.append(self._network.run_node(self._node, *self.arguments(step, values, variant)))
                 continue
             if step.data[variant] != last:
-                args, kwargs = self._arguments(step, values, variant)
+                args, kwargs = self.arguments(step, values, variant)
                 args, kwargs = self._network.rounded_inputs(self._node, plan, args, kwargs)
                 last = step.data[variant]
             found.append(self._network.run_layer(self._node, plan, args, kwargs))
         return Listed(found)
 
-    def _arguments(self, step: GeneralStep, values: Mapping[Node, Value], variant: int) -> tuple[Any, Any]:
+    def alone(self, step: GeneralStep, values: Mapping[Node, Value], variant: int, plan: LayerPlan) -> Any:
+        """What the layer returns for one variant."""
+        args, kwargs = self.arguments(step, values, variant)
+        args, kwargs = self._network.rounded_inputs(self._node, plan, args, kwargs)
+        return self._network.run_layer(self._node, plan, args, kwargs)
+
+    def arguments(self, step: GeneralStep, values: Mapping[Node, Value], variant: int) -> tuple[Any, Any]:
+        """The node's arguments for one variant."""
+
         def fetch(node: Node) -> Any:
             return values[node].one(int(step.sources[node][variant]))
 

@@ -28,7 +28,7 @@ from evonas.plan import LayerPlan
 from evonas.quantize import PostTraining
 from evonas.space import BoolArray, FloatArray, IntArray
 
-__all__ = ["Linear", "LinearStep", "largest_inputs"]
+__all__ = ["Grid", "Linear", "LinearStep", "grid_of", "largest_inputs"]
 
 _EXACT = 2.0**24  # below it float32 holds every integer
 _SMALL = 2**16  # weights up to which a batched product beats a loop
@@ -41,7 +41,7 @@ def finest_step(plan: LayerPlan) -> float | None:
     formats = [plan.formats[slot] for slot in slots]
     if len(slots) < len(plan.formats) or not all(isinstance(fmt, Fixed) for fmt in formats):
         return None
-    data, weight, *bias = (1 / _grid(fmt)[0] for fmt in formats)
+    data, weight, *bias = (1 / grid_of(fmt)[0] for fmt in formats)
     step = min(data * weight, *bias, 1.0)
     return step if step >= _LEAST_STEP else None
 
@@ -60,11 +60,11 @@ def largest_inputs(plan: LayerPlan, weight: Tensor, bias: Tensor | None) -> floa
     if step is None:
         return -1.0
     room = _EXACT * step - (0.0 if bias is None else float(bias.abs().max()))
-    each = float(weight.double().abs().sum(1).max()) / _grid(plan.data_in)[0]
+    each = float(weight.double().abs().sum(1).max()) / grid_of(plan.data_in)[0]
     return room / each if each else math.inf
 
 
-class _Grid(NamedTuple):
+class Grid(NamedTuple):
     """The integers of a fixed-point format, and how many of them there are in one."""
 
     scale: float
@@ -72,10 +72,11 @@ class _Grid(NamedTuple):
     highest: float
 
 
-def _grid(fmt: Format) -> _Grid:
+def grid_of(fmt: Format) -> Grid:
+    """The grid of a concrete fixed-point format."""
     assert isinstance(fmt, Fixed)
     assert fmt.frac is not None
-    return _Grid(2.0**fmt.frac, float(fmt.lowest), float(fmt.highest))
+    return Grid(2.0**fmt.frac, float(fmt.lowest), float(fmt.highest))
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class _Rounding:
 
     rows: slice
     source: Tensor | slice
-    grid: _Grid
+    grid: Grid
 
     def write(self, value: Stack, found: Tensor) -> None:
         """Write scaled values, clipped but not yet rounded, into `found` (u, channels, samples)."""
@@ -102,7 +103,7 @@ class _Rounding:
         target.clamp_(0.0 if value.relu else self.grid.lowest, self.grid.highest)
 
 
-def _roundings(source: IntArray, grids: Sequence[_Grid], device: torch.device) -> Iterator[_Rounding]:
+def _roundings(source: IntArray, grids: Sequence[Grid], device: torch.device) -> Iterator[_Rounding]:
     """The inputs made of the values `source`, shape (u,): consecutive ones of the same of `grids` together."""
     start = 0
     for grid, run in groupby(grids):
@@ -271,7 +272,7 @@ class _Bank:
 
     weight: Tensor
     bias: Tensor
-    grids: Sequence[_Grid]
+    grids: Sequence[Grid]
     room: FloatArray
 
     def of_outputs(self, parts: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,7 +297,7 @@ class _Bank:
             tensors = network.parameters_of(plan)
             weight, bias = tensors["weight"], tensors.get("bias")
             room.append(largest_inputs(plan, weight, bias))
-            grids.append(_grid(plan.data_in) if room[-1] >= 0 else _Grid(1.0, 0.0, 0.0))
+            grids.append(grid_of(plan.data_in) if room[-1] >= 0 else Grid(1.0, 0.0, 0.0))
             weights.append(weight / grids[-1].scale)
             biases.append(weight.new_zeros(len(weight)) if bias is None else bias)
         return cls(torch.stack(weights), torch.stack(biases).unsqueeze(2), grids, np.array(room))
