@@ -159,7 +159,8 @@ def study(problem: str, arguments: argparse.Namespace) -> pd.DataFrame:
     """All samplers on one problem; the quick ones get more evaluations, measured against the same front."""
     setup = PROBLEMS[problem]
     start = 8 if arguments.same_start else 0
-    out = arguments.out / (f"{problem}-same-start" if start else problem)
+    kind = "-ablations" if arguments.ablations else "-same-start" if start else ""
+    out = arguments.out / f"{problem}{kind}"
     run = partial(
         compare, problem, seeds=arguments.seeds, start=start, out=out, objectives=setup.objectives,
         workers=arguments.workers,
@@ -183,7 +184,8 @@ def study(problem: str, arguments: argparse.Namespace) -> pd.DataFrame:
         for population in (40, 100):
             name = f"pymoo's NSGA-II, population {population}"
             curves[name] = pymoo_curves(task, results[0], arguments.seeds, setup.quick, population)
-    target = setup.target or max(float(np.median(c[:, -1])) for c in curves.values() if c.shape[1] >= setup.quick)
+    ends = [float(np.median(c[:, -1])) for c in curves.values() if c.shape[1] >= setup.quick]
+    target = setup.target or max(ends, default=0.9)
     summary = pd.concat([result.summary() for result in results]).set_index("sampler")
     return rows(problem, target, curves, summary["s/suggestion"].to_dict())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -211,10 +212,11 @@ def _setup(given: str | Problem, problem: Problem, limits: Limits, options: _Opt
     """Enumerate a problem where that is wanted."""
     config = {
         "spec": given if isinstance(given, str) else None,
-        "space": problem.space.fingerprint,
+        "genes": [[gene.name, list(gene.labels)] for gene in problem.space.genes],
         "objectives": list(limits.objectives),
         "constraints": [list(constraint) for constraint in limits.constraints],
         "start": limits.start,
+        "content": _content(problem),
     }
     source = Source(given, table=None) if isinstance(given, str) else None
     whole = problem.space.size <= TABULATED if options.tabulate is None else options.tabulate
@@ -224,6 +226,29 @@ def _setup(given: str | Problem, problem: Problem, limits: Limits, options: _Opt
             TableProblem.of(problem).write(path)
         problem, source = TableProblem.read(path, name=problem.name), Source(None, str(path))
     return _Setup(problem, limits, source, config)
+
+
+def _content(problem: Problem) -> str:
+    """A digest of what genomes are evaluated with: the values of a table, the weights of a network."""
+    digest = hashlib.sha256(problem.fingerprint.encode())
+    if isinstance(problem, TableProblem):
+        digest.update(problem.values.tobytes() + problem.truth.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _difference(label: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """How the problem that a study compared differs from the one given now; None if it does not."""
+    old, new = dict(was.get("genes", now["genes"])), dict(now["genes"])
+    for gene in {**old, **new}:
+        if old.get(gene) != new.get(gene):
+            before, after = (" ".join(genes[gene]) if gene in genes else "not there" for genes in (old, new))
+            return f"gene `{gene}` of `{label}` was {before}, now it is {after}"
+    for key in ("objectives", "constraints", "start", "spec"):
+        if was.get(key, now[key]) != now[key]:
+            return f"{key} of `{label}`: {was[key]}, now {now[key]}"
+    if was.get("content", now["content"]) != now["content"]:
+        return f"`{label}` has the same genes and objectives, but other values or weights now"
+    return None
 
 
 @dataclass(frozen=True)
@@ -275,12 +300,9 @@ def _record(store: StudyStore, directory: Path, setups: Sequence[_Setup], specs:
     problems, samplers = config.get("problems", {}), config.get("samplers", {})
     for setup in setups:
         label = setup.problem.name
-        for key, value in problems.get(label, {}).items():
-            if value != setup.config[key]:
-                raise RunError(
-                    f"{directory} compared `{label}` with {key} {value}, now {key} is {setup.config[key]}; "
-                    "give another directory"
-                )
+        differs = _difference(label, problems.get(label, {}), setup.config)
+        if differs is not None:
+            raise RunError(f"{directory} compared another problem: {differs}; give another directory")
         problems[label] = setup.config
     for spec in specs:
         now = [spec.name, dict(spec.options)]

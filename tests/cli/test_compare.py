@@ -109,9 +109,9 @@ def test_a_study_of_another_problem_is_refused_and_the_difference_named(capsys: 
     common = ("compare", "nine.csv", "--samplers", "random", "--seeds", "1", "--workers", "1", "--budget", "4")
     assert run_here(*common, "--out", "study", "--no-figures", capsys=capsys)[0] == 0
     for options, difference in [
-        (("--start", "2"), "with start 0, now start is 2"),
-        (("--objectives", "size,error"), "with objectives ['error', 'size'], now objectives is ['size', 'error']"),
-        (("--max", "size=5"), "with constraints [], now constraints is"),
+        (("--start", "2"), "start of `nine`: 0, now 2"),
+        (("--objectives", "size,error"), "objectives of `nine`: ['error', 'size'], now ['size', 'error']"),
+        (("--max", "size=5"), "constraints of `nine`: [], now [['size', 5.0, False]]"),
     ]:
         code, _, err = run_here(*common, "--out", "study", *options, capsys=capsys)
         assert code == 2

@@ -144,9 +144,11 @@ def test_runs_on_different_problems_are_not_mixed(tmp_path: Path) -> None:
     out = tmp_path / "study"
     compare(toy(), ["random"], seeds=1, budget=5, out=out)
     other = TableProblem.of(Toy((4, 4, 5)))
-    with pytest.raises(RunError, match="with space"):
+    with pytest.raises(RunError, match="gene `g2` of `toy` was 0 1 2 3, now it is 0 1 2 3 4"):
         compare(other, ["random"], seeds=1, budget=5, out=out)
-    with pytest.raises(RunError, match="with objectives"):
+    with pytest.raises(RunError, match="same genes and objectives, but other values"):
+        compare(TableProblem.of(Toy((4, 4, 4), flat=True)), ["random"], seeds=1, budget=5, out=out)
+    with pytest.raises(RunError, match=r"objectives of `toy`: \['error', 'cost'\], now \['error', 'top'\]"):
         compare(toy(), ["random"], seeds=1, budget=5, objectives=["error", "top"], out=out)
     compare(toy(), {"mine": ("nsga2", {"population": 8})}, seeds=1, budget=5, out=out)
     with pytest.raises(RunError, match="holds the sampler `mine`"):
