@@ -30,6 +30,7 @@ from evonas.problems import load
 from evonas.space import FloatArray, IntArray
 from evonas.study import ProblemResult, compare
 from evonas.study.scoring import evaluations_to, hypervolume_curve, padded, reference
+from evonas.study.statistics import compare_pairs, verdict
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def thinking(setup: Setup) -> Samplers:
-    """The samplers that think before they suggest."""
-    found: Samplers = {"tpe": ("tpe", {}), "sa-nsga2": ("sa-nsga2", {})}
+def others(setup: Setup) -> Samplers:
+    """The samplers of others that think before they suggest, and the greedy path."""
+    found: Samplers = {"tpe": ("tpe", {})}
     return {**found, "greedy": ("greedy", {})} if setup.sensitive else found
 
 
@@ -168,14 +169,17 @@ def study(problem: str, arguments: argparse.Namespace) -> pd.DataFrame:
     if arguments.ablations:
         studies = [run(ablations(setup), budget=setup.ablations)]
     else:
-        studies = [run(thinking(setup), budget=setup.slow), run(QUICK, budget=setup.quick)]
+        ours = arguments.ours or setup.slow
+        studies = [
+            run(QUICK, budget=setup.quick),
+            run(others(setup), budget=setup.slow),
+            run(["sa-nsga2"], budget=ours),
+        ]
         if setup.sensitive:
             blind: Samplers = {"sa-nsga2, no sensitivities": ("sa-nsga2", {"settings": BLIND})}
-            studies.append(run(blind, budget=min(setup.slow, BLIND_BUDGET)))
+            studies.append(run(blind, budget=min(ours, BLIND_BUDGET)))
         if arguments.gp and setup.gp:
             studies.append(run(["optuna:GPSampler"], budget=setup.gp))
-    for found in studies:
-        print("\n".join([*found.notes, *found.verdicts()]), flush=True)
     results = joined([found.problems[0] for found in studies])
     curves = {name: result.curves(name) for result in results for name in result.runs}
     if not arguments.ablations and not start:
@@ -184,6 +188,9 @@ def study(problem: str, arguments: argparse.Namespace) -> pd.DataFrame:
         for population in (40, 100):
             name = f"pymoo's NSGA-II, population {population}"
             curves[name] = pymoo_curves(task, results[0], arguments.seeds, setup.quick, population)
+    shared = min(c.shape[1] for c in curves.values())
+    for pair in compare_pairs({name: c[:, shared - 1] for name, c in curves.items()}):
+        print(verdict(pair, f"hypervolume on {problem} after {shared} evaluations"), flush=True)
     ends = [float(np.median(c[:, -1])) for c in curves.values() if c.shape[1] >= setup.quick]
     target = setup.target or max(ends, default=0.9)
     summary = pd.concat([result.summary() for result in results]).set_index("sampler")
@@ -202,6 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PROBLEMS, action="append", help="a problem; may be given several times")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--ours", type=int, help="evaluations of sa-nsga2, if fewer than the table has will do")
     parser.add_argument("--workers", type=int, default=None, help="processes; all cores by default")
     parser.add_argument("--out", type=Path, default=Path("results/sampler-study"))
     parser.add_argument("--csv", type=Path, help="where to write the table as well")
