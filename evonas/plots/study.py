@@ -142,7 +142,9 @@ def attainment(problem: ProblemResult) -> Figure:
                 flat = surface[:, pair]
                 flat = flat[moocore.is_nondominated(flat)]
                 flat = flat[np.argsort(flat[:, 0])] * signs[list(pair)]
-                panel.plot(*flat.T, dashes, color=colour, label=sampler, linewidth=1.3, drawstyle="steps-post")
+                alone = "o" if len(flat) == 1 else ""  # a step needs two points
+                lines = panel.plot(*flat.T, dashes, color=colour, label=sampler, linewidth=1.3, drawstyle="steps-post")
+                lines[0].set(marker=alone, markersize=4)
         for panel, (i, j) in zip(axes, pairs, strict=True):
             front = problem.reference.front[:, [i, j]]
             front = front[moocore.is_nondominated(front)] * signs[[i, j]]
