@@ -8,6 +8,7 @@ import torch
 
 import evonas
 from evonas.errors import EvonasError
+from evonas.graph import resize
 from evonas.problems import load
 from evonas.problems.mnist5k import images
 
@@ -27,11 +28,24 @@ def test_the_space_needs_no_images_and_counts_exactly() -> None:
     names = [objective.name for objective in problem.exact]
     for genome in problem.space.sample(4, np.random.default_rng(0)):
         channels = dict(problem.plan_space.plan(genome).channels)
-        from evonas.graph import resize
-
         module = resize(problem.original, channels, chains=problem._found)
         count = sum(parameter.numel() for parameter in module.parameters())
         assert problem.exact_values(genome[None])[0][names.index("parameters")] == count
+
+
+def test_a_supernet_draws_networks_evenly_from_the_smallest_to_the_largest() -> None:
+    problem = load("mnist5k")
+    networks = problem._slices()
+    assert len({tuple(sorted(network.items())) for network in networks}) == len(networks) == 64
+    assert sorted(networks[0].values()) == [4, 4, 8, 8, 8]
+    assert networks[-1] == problem._found.channels
+    sizes = [
+        sum(parameter.numel() for parameter in resize(problem.original, network, chains=problem._found).parameters())
+        for network in networks
+    ]
+    steps = np.diff(np.log(sizes))
+    assert (steps >= 0).all()
+    assert steps.max() < 4 * steps.mean()
 
 
 def test_weights_must_come_from_training() -> None:
