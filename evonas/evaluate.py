@@ -34,7 +34,8 @@ class Evaluation:
         number: position in the run, from 0.
         genome: one index per gene.
         values: objective name to value, in users' directions; only the exact ones unless status is ok. When stopped,
-            `accuracy` is the most that it can be, with 99 % confidence, and `samples` how many were validated.
+            `accuracy` is the most that it can be, with 99 % confidence, `samples` how many were validated, and `seen`
+            the accuracy on those.
         status: `ok`, `failed` (raised, or a score was not finite), or `infeasible` (over an exact constraint, so
             that it was not evaluated), or `stopped` (by racing: it cannot reach the front).
         seconds: that the evaluation took; of genomes evaluated together, an equal share.
@@ -297,7 +298,7 @@ def _raced(problem: Problem, genome: IntArray, evaluation: Evaluation, least: fl
         return replace(evaluation, status="failed", seconds=time.perf_counter() - start, error=_text(error))
     seconds = time.perf_counter() - start
     if raced.scores is None:
-        bound = {"accuracy": raced.bound, "samples": float(raced.samples)}
+        bound = {"accuracy": raced.bound, "samples": float(raced.samples), "seen": raced.share}
         text = f"after {raced.samples} samples: accuracy at most {raced.bound:.4f}, {least:.4f} would be needed"
         return replace(evaluation, values={**evaluation.values, **bound}, status="stopped", seconds=seconds, error=text)
     broken = _broken(raced.scores)

@@ -25,11 +25,13 @@ class Raced:
     Args:
         scores: measured objective -> value, of one that was validated to the end; None when it was stopped.
         samples: that were validated.
+        share: of right answers among them, of one that was stopped.
         bound: the most that the accuracy can be, of one that was stopped.
     """
 
     scores: Mapping[str, float] | None
     samples: int
+    share: float = 0.0
     bound: float = 1.0
 
 

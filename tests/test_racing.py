@@ -97,6 +97,7 @@ def test_candidates_are_stopped_and_none_of_them_is_on_the_front(raced: Result) 
     assert not {e.number for e in stopped} & {e.number for e in raced.archive.front}
     for evaluation in stopped:
         assert evaluation.values["samples"] in looks(719)
+        assert evaluation.values["seen"] < evaluation.values["accuracy"]
         assert "accuracy at most" in evaluation.error
         assert "loss" not in evaluation.values
         dominating = [

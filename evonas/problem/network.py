@@ -235,7 +235,7 @@ class NetworkProblem(Problem):
                     raise FloatingPointError("the network's output is not finite")
                 bound = most_right(int(found.right[0]), found.count, total, risk) / total
                 if bound < least and found.count < total:
-                    return Raced(None, found.count, bound)
+                    return Raced(None, found.count, int(found.right[0]) / found.count, bound)
         assert found is not None
         scored = found.scores()
         return Raced({"accuracy": float(scored.accuracy[0]), "loss": float(scored.loss[0])}, total)

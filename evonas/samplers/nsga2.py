@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from evonas.space import IntArray
 
 __all__ = ["Nsga2Sampler"]
 
-_KNOWN = ("ok", "stopped")  # statuses with a value, or a bound on it, for every objective
+_KNOWN = ("ok", "stopped")  # statuses with a value, or an estimate of it, for every objective
 POPULATION = 16  # of 10 to 100, the best on digits-ptq at 200 and 400 evaluations
 
 
@@ -30,9 +31,9 @@ class Nsga2Sampler(Sampler):
     """pymoo's NSGA-II, asked a generation at a time.
 
     Measured constraints go to pymoo's constraint handling (feasibility first); exact ones are met by repair before
-    anything is proposed. Failed evaluations are left out of the population; one that racing stopped is in it with the
-    most that its accuracy can be, which is behind the front. When mating finds nothing new, random
-    genomes fill the generation, so that a finite space is searched to its end.
+    anything is proposed. Failed evaluations are left out of the population. One that racing stopped is in it with its
+    accuracy on the samples that were validated, which is behind the front; its bound would flatter it. When mating
+    finds nothing new, random genomes fill the generation, so that a finite space is searched to its end.
 
     Args:
         task: what is searched.
@@ -110,10 +111,17 @@ class Nsga2Sampler(Sampler):
         self._generation, self._told = {}, {}
         if not ok:
             return  # nothing was learnt; before the first success this means another random generation
-        evaluated = [evaluation for _, evaluation in ok]
+        evaluated = [_estimated(evaluation) for _, evaluation in ok]
         values = {"F": self.task.minimised(evaluated)}
         if self.task.measured_constraints:
             values["G"] = self.task.violations(evaluated)
         population = Population.create(*[individual for individual, _ in ok])
         Evaluator().eval(StaticProblem(self._problem, **values), population)
         self._algorithm.tell(infills=population)
+
+
+def _estimated(evaluation: Evaluation) -> Evaluation:
+    """`evaluation` with what is most likely in place of a bound."""
+    if evaluation.status != "stopped":
+        return evaluation
+    return replace(evaluation, values={**evaluation.values, "accuracy": evaluation.values["seen"]})
