@@ -36,8 +36,10 @@ def test_pictures_are_there() -> None:
 
 
 def test_every_command_named_exists() -> None:
+    from evonas.cli import study  # adds its commands
     from evonas.cli.commands import app
 
+    assert study.compare
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     named = set(re.findall(r"evonas (search|resume|show|plot|problems|space|compare|table|profile)\b", README))
     assert named <= known
