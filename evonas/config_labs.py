@@ -9,6 +9,7 @@ from typing import Any
 
 from evonas.config import Metric, RunFile, checked, read_own, read_toml
 from evonas.errors import InvalidArgument, unknown_name
+from evonas.formats import Fixed
 from evonas.network import TYPES
 from evonas.problem.genes import Rule
 
@@ -177,7 +178,10 @@ def _tensors(config: Mapping[str, Any], path: str) -> dict[str, tuple[str, ...]]
         _numbers(widths, f"{path}{tensor}_width", na=False)
         _numbers(fracs, f"{path}{tensor}_frac_width", na=True)
         pairs = sorted({(w, w // 2 if f == "NA" else f) for w in widths for f in fracs})
-        found[tensor] = tuple(f"fixed{width}.{frac}" for width, frac in pairs)
+        try:
+            found[tensor] = tuple(Fixed(width, frac).spec for width, frac in pairs)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"`{path}{tensor}_width` and `{tensor}_frac_width`: {error}") from None
     return found
 
 

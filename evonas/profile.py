@@ -22,7 +22,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from evonas.chains import Extent
-from evonas.costs.table import FORMAT, TIMED, Shape, Table, parse_layers
+from evonas.costs.table import FORMAT, TIMED, Shape, Table, load_table, parse_layers
 from evonas.errors import InvalidArgument
 from evonas.network import Layer
 from evonas.plan import PlanSpace
@@ -50,6 +50,8 @@ def profile(
 ) -> int:
     """Measure the layers of `problem` in float32 on this machine and write them to `out`; how many points there are.
 
+    A table that is there already keeps its layers of other shapes.
+
     Args:
         problem: whose network and range of channels are measured.
         out: the JSON file.
@@ -61,7 +63,8 @@ def profile(
         told: called after every round with how many are done, and how many there are.
 
     Raises:
-        InvalidArgument: a number below its least, or a network with layers that cannot be timed alone.
+        InvalidArgument: a number below its least, a network with layers that cannot be timed alone, or a file that is
+            no table, or one of another machine, batch or number of threads.
     """
     for name, value, least in (
         ("batch", batch, 1),
@@ -71,12 +74,13 @@ def profile(
     ):
         if value < least:
             raise InvalidArgument(f"`{name}` must be at least {least}, got {value}")
+    kept = _kept(out, batch, threads)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         content = {
             "evonas_latency": FORMAT,
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
+            "machine": _machine(),
             "model": problem.name,
             "torch": torch.__version__,
             "batch": batch,
@@ -86,10 +90,32 @@ def profile(
         }
     finally:
         torch.set_num_threads(before)
+    count = sum(len(layer["points"]) for layer in content["layers"])
+    shapes = parse_layers(str(out), content["layers"])
+    content["layers"] += [layer for layer in kept if not parse_layers(str(out), [layer]).keys() & shapes.keys()]
     temporary = out.with_name(out.name + ".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(out)
-    return sum(len(layer["points"]) for layer in content["layers"])
+    return count
+
+
+def _machine() -> str:
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}"
+
+
+def _kept(out: Path, batch: int, threads: int) -> list[Any]:
+    """The layers of a table that is there already, to which others are added."""
+    if not out.exists():
+        return []
+    table = load_table(str(out))
+    there, wanted = (table.machine, table.batch, table.threads), (_machine(), batch, threads)
+    if there != wanted:
+        raise InvalidArgument(
+            f"latency table `{out}` was measured on {there[0]} with batch {there[1]} and {there[2]} thread(s), this "
+            f"would be {wanted[0]} with batch {batch} and {threads} thread(s); give another file"
+        )
+    layers: list[Any] = json.loads(out.read_text(encoding="utf-8"))["layers"]
+    return layers
 
 
 def _measure(

@@ -11,11 +11,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from evonas.costs import Table, cost, load_latency
+from evonas.errors import InvalidArgument
+from evonas.problem.model import ModelProblem
 from evonas.problems.digits import digits
 from evonas.profile import fitted, profile
 from evonas.timing import interleaved, stopwatch
+
+
+def convolutional() -> ModelProblem:
+    """A problem with other layer shapes than `digits`."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 10, 6), nn.Flatten())
+    data = (torch.randn(40, 1, 8, 8), torch.arange(40) % 10)
+    return ModelProblem(model.eval(), train=data, validation=data, space={"widths": [8], "multipliers": [0.5, 1]})
 
 
 def test_a_profile_covers_the_whole_space_of_its_problem(tmp_path: Path) -> None:
@@ -67,6 +77,24 @@ def test_a_profile_has_every_channel_count_of_a_small_space(tmp_path: Path) -> N
     assert {point["inputs"] for point in points} == inputs
     assert {point["outputs"] for point in points} == outputs
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_second_profile_adds_to_a_table_what_it_did_not_cover(tmp_path: Path) -> None:
+    out = tmp_path / "cpu.json"
+    first, second = digits(epochs=0), convolutional()
+    profile(first, out, rounds=3, points=2)
+    assert profile(second, out, rounds=3, points=2) > 0
+    for problem in (first, second):
+        source = load_latency(f"table:{out}")
+        assert (cost("latency", problem.plan_space.plans(problem.space.corners()), source) > 0).all()
+    with pytest.raises(
+        InvalidArgument, match=r"with batch 1 and 1 thread\(s\), this would .* batch 2 .*give another file"
+    ):
+        profile(first, out, rounds=3, points=2, batch=2)
+    out.write_text("notes")
+    with pytest.raises(InvalidArgument, match="is not JSON"):
+        profile(first, out, rounds=3, points=2)
+    assert out.read_text() == "notes"
 
 
 @given(factor=st.floats(0.5, 3), offset=st.floats(0, 1e-3), seed=st.integers(0, 2**32))

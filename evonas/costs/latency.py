@@ -179,11 +179,13 @@ def latency_rows(plans: Plans, device: Device) -> list[dict[str, Any]]:
         bound = "overhead" if parts["overhead"] >= roof else max(("compute", "memory"), key=parts.__getitem__)
         bound = "fused" if plans.network.quantizable[i].kind == "add" else bound
         row = {"latency": (roof + parts["overhead"]) * 1e6, "bound by": bound}
-        rows.append(row | _suggestion(device.round_to, int(inputs[i]), int(outputs[i])))
+        layer = plans.network.quantizable[i]
+        free = {"in": (layer.inputs, inputs[i]), "out": (layer.outputs, outputs[i])}
+        rows.append(row | _suggestion(device.round_to, {side: int(n) for side, (of, n) in free.items() if of.terms}))
     return rows
 
 
-def _suggestion(multiple: int, inputs: int, outputs: int) -> dict[str, str]:
-    off = {"in": inputs, "out": outputs}
-    texts = [f"{side} {-(-count // multiple) * multiple}" for side, count in off.items() if count % multiple]
+def _suggestion(multiple: int, counts: Mapping[str, int]) -> dict[str, str]:
+    """The next multiple for each of `counts`, those that a chain moves; nothing for a device that takes any."""
+    texts = [f"{side} {-(-count // multiple) * multiple}" for side, count in counts.items() if count % multiple]
     return {"round_to": ", ".join(texts) or "-"} if multiple > 1 else {}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import random_plan_space
 
-from evonas.chains import Extent
-from evonas.costs import Device, device_names, latency, layer_latency, load_device
+from evonas.chains import Chain, Extent
+from evonas.costs import Device, device_names, latency, latency_rows, layer_latency, load_device
 from evonas.errors import InvalidArgument, UnknownName
 from evonas.formats import Fixed
 from evonas.plan import Layer, Network, PlanSpace
@@ -45,6 +45,33 @@ def test_latency_is_what_a_scalar_roofline_gives(seed: int) -> None:
         device = load_device(name)
         expected = [seconds(space, genome, device) for genome in genomes]
         assert latency(space.plans(genomes), device).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_next_multiple_is_suggested_where_a_chain_can_follow() -> None:
+    chain = Chain("c", 20)
+    layers = (Layer("a", "linear", Extent(7), Extent.of(chain)), Layer("b", "linear", Extent.of(chain), Extent(10)))
+    space = PlanSpace(Network(layers, (chain,)), [Gene("c", (1.0, 1.2))])
+    device = Device("d", "", ((32, 1e3),), 1e12, 1e-9, round_to=8)
+    rows = latency_rows(space.plans(space.space.corners()), device)
+    assert [row["round_to"] for row in rows] == ["out 24", "in 24"]  # the 7 inputs and 10 classes are what they are
+    assert [row["bound by"] for row in rows] == ["compute", "compute"]
+    rows = latency_rows(space.plans(space.space.corners()[1:]), device)
+    assert [row["round_to"] for row in rows] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("device", "bound"),
+    [
+        (Device("d", "", ((32, 1e6),), 1e12, 1e-9), "compute"),
+        (Device("d", "", ((32, 1e12),), 1e6, 1e-9), "memory"),
+        (Device("d", "", ((32, 1e12),), 1e12, 1.0), "overhead"),
+    ],
+)
+def test_what_binds_is_named(device: Device, bound: str) -> None:
+    space = one_layer(64, 64)
+    (row,) = latency_rows(space.plans(space.space.corners()[:1]), device)
+    assert row["bound by"] == bound
+    assert "round_to" not in row
 
 
 def one_layer(inputs: int, outputs: int) -> PlanSpace:
