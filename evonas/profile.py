@@ -46,6 +46,7 @@ def profile(
     rounds: int = 30,
     points: int = 8,
     threads: int = 1,
+    clock: str = "wall",
     told: Told | None = None,
 ) -> int:
     """Measure the layers of `problem` in float32 on this machine and write them to `out`; how many points there are.
@@ -60,6 +61,7 @@ def profile(
         points: channel counts on each axis: all that the space has if they are no more, otherwise so many from its
             smallest to its largest and the ends of each layer.
         threads: that torch uses.
+        clock: `wall`, or `cpu` for the time that one thread runs, as in `evonas.timing.interleaved`.
         told: called after every round with how many are done, and how many there are.
 
     Raises:
@@ -86,7 +88,8 @@ def profile(
             "batch": batch,
             "threads": threads,
             "rounds": rounds,
-            **_measure(problem, str(out), batch, rounds, points, threads, told),
+            "clock": clock,
+            **_measure(problem, str(out), batch, rounds, points, threads, clock, told),
         }
     finally:
         torch.set_num_threads(before)
@@ -119,7 +122,14 @@ def _kept(out: Path, batch: int, threads: int) -> list[Any]:
 
 
 def _measure(
-    problem: NetworkProblem, origin: str, batch: int, rounds: int, points: int, threads: int, told: Told | None
+    problem: NetworkProblem,
+    origin: str,
+    batch: int,
+    rounds: int,
+    points: int,
+    threads: int,
+    clock: str,
+    told: Told | None,
 ) -> dict[str, Any]:
     """`layers` and `whole` of the file: all is measured in turn, so that both mean the same machine."""
     network = problem.plan_space.network
@@ -140,7 +150,7 @@ def _measure(
     plans = problem.plan_space.plans(genomes)
     channels = [{name: int(counts[i]) for name, counts in plans.channels.items()} for i in range(len(genomes))]
     calls += [timed_module(problem.deployable(counts), samples) for counts in channels]
-    timings = interleaved(calls, rounds=rounds, rng=np.random.default_rng(0), told=told)
+    timings = interleaved(calls, rounds=rounds, rng=np.random.default_rng(0), clock=clock, told=told)
     of_layers = iter(timings)
     layers = [
         {

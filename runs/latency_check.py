@@ -6,8 +6,9 @@ Profiles the layers of a problem's network, predicts the latency of random chann
 measures these networks themselves in interleaved rounds, float32 on one thread. Prints Kendall's tau between predicted
 and measured medians, and saves the figure with the quartiles of each measurement. Beside it, tau between the medians of
 the odd and of the even rounds: where they do not agree with each other, no prediction can agree with them. The same
-for lower quartiles, from which the spells of a busy machine are absent. Weights are hardly trained: they do not matter to the time. Configurations are drawn from the problem's space; `--counts every`
-draws from all counts between its smallest and its largest, most of which the table has to interpolate.
+for lower quartiles, from which the spells of a busy machine are absent. Weights are hardly trained: they do not matter
+to the time. Configurations are drawn from the problem's space; `--counts every` draws from all counts between its
+smallest and its largest, most of which the table has to interpolate.
 """
 
 from __future__ import annotations
@@ -63,13 +64,16 @@ def configurations(space: PlanSpace, n: int) -> np.ndarray:
     return drawn[first[:n]]
 
 
-def measure(problem: NetworkProblem, genomes: np.ndarray, space: PlanSpace, batch: int, rounds: int) -> np.ndarray:
+def measure(
+    problem: NetworkProblem, genomes: np.ndarray, space: PlanSpace, batch: int, rounds: int, clock: str
+) -> np.ndarray:
     """The networks of `genomes` themselves, in microseconds a sample, shape (rounds, n)."""
     samples = problem.validation.inputs[torch.arange(batch) % len(problem.validation)]
     networks = [problem.trained(dict(space.plan(genome).channels)) for genome in genomes]
     calls = [timed_module(network, samples) for network in networks]
     with counting("measuring") as told:
-        return 1e6 / batch * rounds_of(calls, rounds=rounds, rng=np.random.default_rng(1), told=told)
+        rng = np.random.default_rng(1)
+        return 1e6 / batch * rounds_of(calls, rounds=rounds, rng=rng, clock=clock, told=told)
 
 
 def draw(predicted: np.ndarray, quartiles: np.ndarray, title: str, path: Path) -> None:
@@ -98,6 +102,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30, help="of the profile")
     parser.add_argument("--checks", type=int, default=150, help="rounds of the measurement of whole networks")
     parser.add_argument("--points", type=int, default=8)
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: only what the thread itself runs"
+    )
     parser.add_argument("--counts", choices=("space", "every"), default="space")
     parser.add_argument("--out", type=Path, default=FIGURES)
     arguments = parser.parse_args()
@@ -108,7 +115,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, counting("profiling") as told:
         path = Path(folder) / "table.json"
         count = profile(
-            problem, path, batch=arguments.batch, rounds=arguments.rounds, points=arguments.points, told=told
+            problem,
+            path,
+            batch=arguments.batch,
+            rounds=arguments.rounds,
+            points=arguments.points,
+            clock=arguments.clock,
+            told=told,
         )
         table = load_table(str(path))
         path.write_text(json.dumps(lowered(json.loads(path.read_text()))))
@@ -118,7 +131,7 @@ def main() -> None:
     space = problem.plan_space if arguments.counts == "space" else every_count(problem)
     genomes = configurations(space, arguments.configurations)
     predicted = table.seconds(space.plans(genomes)) * 1e6
-    rounds = measure(problem, genomes, space, arguments.batch, arguments.checks)
+    rounds = measure(problem, genomes, space, arguments.batch, arguments.checks, arguments.clock)
     quartiles = np.quantile(rounds, (0.25, 0.5, 0.75), axis=0)
     measured = quartiles[1]
     odd, even = (np.quantile(rounds[start::2], (0.25, 0.5), axis=0) for start in (0, 1))
@@ -129,7 +142,8 @@ def main() -> None:
     )
     error = float(np.median(np.abs(predicted / measured - 1)))
     spread = float(np.median((quartiles[2] - quartiles[0]) / measured))
-    print(f"{arguments.problem}, {len(genomes)} random channel configurations, counts: {arguments.counts}")
+    what = f"{len(genomes)} random channel configurations, counts: {arguments.counts}"
+    print(f"{arguments.problem}, {what}; {arguments.clock} time")
     print(f"batch {arguments.batch}, 1 thread, {arguments.rounds} rounds of layers, {arguments.checks} of networks")
     print(f"measured {measured.min():.2f} to {measured.max():.2f} µs a sample; its quartiles are {spread:.1%} apart")
     print(f"Kendall tau {tau:.3f}; the median error of the prediction is {error:.1%}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from evonas.costs import Table, cost, load_latency
-from evonas.errors import InvalidArgument
+from evonas.errors import InvalidArgument, UnknownName
 from evonas.problem.model import ModelProblem
 from evonas.problems.digits import digits
 from evonas.profile import fitted, profile
@@ -111,6 +112,16 @@ def test_networks_that_are_all_alike_give_no_factor() -> None:
 
 def test_the_clock_is_that_of_the_device() -> None:
     assert stopwatch(torch.device("cpu")) is not stopwatch(torch.device("cuda"))
+    with pytest.raises(UnknownName, match="unknown clock `moon`; valid names"):
+        stopwatch(torch.device("cpu"), "moon")
+
+
+def test_the_time_of_the_thread_leaves_out_what_it_waits() -> None:
+    waiting = partial(time.sleep, 0.02)
+    wall, cpu = (
+        interleaved([waiting], rounds=3, rng=np.random.default_rng(0), clock=clock)[0] for clock in ("wall", "cpu")
+    )
+    assert wall.q1 >= 0.02 > 0.01 > cpu.median
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -239,6 +239,7 @@ def profile(
     rounds: Annotated[int, typer.Option(help="Interleaved measurements of each point.")] = 30,
     points: Annotated[int, typer.Option(help="Channel counts on each axis, at most; all of the space if fewer.")] = 8,
     threads: Annotated[int, typer.Option(help="Of torch; written into the file.")] = 1,
+    clock: Annotated[str, typer.Option(help="wall, or cpu: only what one thread runs; for a busy machine.")] = "wall",
     options: Options = [],  # noqa: B006
 ) -> None:
     """Measure every distinct layer shape of a network on this machine, over a grid of channel counts.
@@ -255,8 +256,10 @@ def profile(
         raise InvalidArgument(f"problem `{found.name}` is no network, so that it has no layers to profile")
     if not out.parent.is_dir():
         raise InvalidArgument(f"`{out}` cannot be written: its folder does not exist; choose another --out")
+    if clock == "cpu" and threads > 1:
+        raise InvalidArgument("--clock cpu sees one thread; use it with --threads 1")
     with counting("rounds") as told:
-        count = measure(found, out, batch=batch, rounds=rounds, points=points, threads=threads, told=told)
+        count = measure(found, out, batch=batch, rounds=rounds, points=points, threads=threads, clock=clock, told=told)
     print(f"{count} points, batch {batch}, {threads} thread(s), {rounds} rounds, in {out}")
     print(f"use it with: evonas search {problem} --latency table:{out}")
 

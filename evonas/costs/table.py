@@ -185,7 +185,7 @@ def load_table(name: str) -> Table:
         raise InvalidArgument(f"latency table `{name}` is not JSON: {error}") from None
     if not isinstance(content, dict) or content.get("evonas_latency") != FORMAT:
         raise InvalidArgument(f"latency table `{name}` is none: it must begin with `evonas_latency` = {FORMAT}")
-    keys = ("evonas_latency", "machine", "model", "torch", "batch", "threads", "rounds", "layers", "whole")
+    keys = ("evonas_latency", "machine", "model", "torch", "batch", "threads", "rounds", "clock", "layers", "whole")
     _known(name, "", content, keys)
     grids = parse_layers(name, content.get("layers"))
     batch, threads = (int(_number(name, "", content, key, whole=True)) for key in ("batch", "threads"))
