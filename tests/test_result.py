@@ -134,7 +134,7 @@ def test_a_model_scores_what_was_recorded(network: Result) -> None:
             right = model(problem.validation.inputs).argmax(1) == problem.validation.targets
             tested = model(problem.test_split.inputs).argmax(1) == problem.test_split.targets
         row = network.front.loc[index]
-        assert float(right.float().mean()) == row["accuracy"]
+        assert float(right.double().mean()) == row["accuracy"]
         assert float(tested.float().mean()) == row["test_accuracy"]
         assert not math.isnan(row["loss"])
 
