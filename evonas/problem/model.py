@@ -39,8 +39,7 @@ Weights = Literal["inherit", "finetune", "scratch", "supernet"]
 _RECALIBRATION = 512  # training samples from which batch norm statistics are taken
 _BATCH = 256
 _SLICES = 64  # networks that the steps of a supernet draw from: cutting is not free
-_DRAWN = 1000  # networks of either kind among which these are chosen
-_AROUND = 0.25  # standard deviation of a chain's level, a share of its choices
+_DRAWN = 1000  # networks among which these are chosen
 
 SPREAD = (
     Objective("accuracy_spread", "fraction", note="standard deviation of the accuracy over the training seeds"),
@@ -222,14 +221,9 @@ class ModelProblem(NetworkProblem):
         return found
 
     def _slices(self) -> list[dict[str, int]]:
-        """Networks of the space, the smallest and the largest among them, even in the logarithm of their parameters.
-
-        Half of those drawn lie around a common level of all chains: independent choices are hardly ever all low.
-        """
-        rng, highest = np.random.default_rng(self.train_seed), self.space.n_choices - 1
-        level = rng.random((_DRAWN, 1)) + rng.normal(0.0, _AROUND, (_DRAWN, len(highest)))
-        drawn = [self.space.sample(_DRAWN, rng), np.rint(level.clip(0.0, 1.0) * highest).astype(np.int64)]
-        genomes = np.concatenate([self.space.corners(), *drawn])
+        """Networks of the space, the smallest and the largest among them, even in the logarithm of their parameters."""
+        drawn = self.space.sample(_DRAWN, np.random.default_rng(self.train_seed))
+        genomes = np.concatenate([self.space.corners(), drawn])
         counts = {self._graph_names[name]: values for name, values in self.plan_space.channels(genomes).items()}
         _, first = np.unique(np.stack([*counts.values()]), axis=1, return_index=True)
         sizes = np.log(costs.cost("parameters", self.plan_space.plans(genomes[first]), self.latency))
