@@ -5,8 +5,9 @@
 On `digits-ptq` (719 validation samples) and on the jets' 16-32-64-5 network with 60,000 made-up jets in the schema of
 the real ones (9,600 to validate); objectives are accuracy, size and BOPs. Prints the share of sample evaluations that
 racing saved, the hypervolume of both fronts, how many stopped candidates a full validation would have put on the front
-of the run all the same, and CPU seconds on one thread. The searches part ways, because NSGA-II is told the
-accuracy on the samples seen where it was told that on all: fronts are compared by hypervolume, not point by point. About ten minutes.
+of the run all the same, and CPU seconds on one thread. The searches part ways, because NSGA-II is told the accuracy on
+the samples seen where it was told that on all: fronts are compared by hypervolume, not point by point. About ten
+minutes.
 """
 
 from __future__ import annotations
