@@ -67,6 +67,7 @@ class Layer:
         norm: the batch norm that can be folded into this layer; empty when there is none.
         folded: whether it is.
         places: of a layer that is no module, which of the sites of its graph it is; empty where it can have no formats.
+        why: it can have no formats, in words; empty when it can, or when there is nothing to say.
         asked: whether a layer that is not of `TYPES` has formats.
         rounds: whether its output has a format.
     """
@@ -91,6 +92,7 @@ class Layer:
     norm: str = ""
     folded: bool = False
     places: tuple[int, ...] = ()
+    why: str = ""
     asked: bool = False
     rounds: bool = False
 
@@ -222,6 +224,11 @@ class Network:
             for kind in OPTIONAL
             if kind in {layer.type for layer in waiting}
         }
+
+    @cached_property
+    def barred(self) -> dict[str, str]:
+        """Layer that could have formats by its type, and stays in float32 -> why."""
+        return {layer.name: layer.why for layer in self.layers if layer.why}
 
     @cached_property
     def folds(self) -> dict[str, str]:

@@ -299,6 +299,8 @@ def space(
     if network is not None and network.unasked:
         header = ["type", "layers that have formats when a rule asks for their type"]
         print_table(header, [[kind, ", ".join(names)] for kind, names in network.unasked.items()], sys.stdout)
+    if network is not None and network.barred:
+        print_table(["stays in float32", "why"], [list(row) for row in network.barred.items()], sys.stdout)
     rows = [
         [o.name, o.unit, "max" if o.maximise else "min", "exact" if o.exact else "measured", o.note]
         for o in found.objectives

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from evonas.chains import Chain, Extent
 from evonas.graph import Chains
 from evonas.graph.assemble import extent_of
-from evonas.graph.attention import ATTENTION, can_split
+from evonas.graph.attention import ATTENTION
 from evonas.graph.fold import foldable
 from evonas.graph.movement import MOVEMENT
 from evonas.graph.propagate import op_name
@@ -206,8 +206,12 @@ class Describer:
             input_positions=positions,
             bias=False,
             axes=(axis, axis),
-            places=(self._places[site],),
+            **self._able(site),
         )
+
+    def _able(self, site: Site) -> dict[str, Any]:
+        """What a layer says of the formats that it can have, or why it can have none."""
+        return {"why": site.why} if site.why else {"places": (self._places[site],)}
 
     def _channel_axis(self, node: fx.Node) -> int:
         """The axis along which an activation has its channels: where they vary, or where the layer before has them."""
@@ -224,20 +228,18 @@ class Describer:
     def _matmul(self, site: Site) -> Layer | None:
         """A product of two activations: `a @ b`, `einsum`, and both of scaled dot-product attention."""
         node = site.node
-        places: tuple[int, ...] = (self._places[site],)
         first, second = (argument(node, key) for key in site.operands)
         if node.target is ATTENTION:
-            places = places if can_split(node) else ()
             query, key, value = (argument(node, k) for s in self.sites[node] for k in s.operands if k is not None)
             if not self._known(query, key, value, node):
                 return None
             if first is None:
-                return self._layer(site, self.probabilities(node), value, self._span(value, [-2]), (-1, -2), places)
-            return self._layer(site, self.elements(query), key, self._span(query, [-1]), (-1, -1), places)
+                return self._layer(site, self.probabilities(node), value, self._span(value, [-2]), (-1, -2))
+            return self._layer(site, self.elements(query), key, self._span(query, [-1]), (-1, -1))
         if not self._known(first, second, node):
             return None
         if node.target is not torch.einsum:
-            return self._layer(site, self.elements(first), second, self._span(first, [-1]), (-1, -2), places)
+            return self._layer(site, self.elements(first), second, self._span(first, [-1]), (-1, -2))
         terms, arrow, result = str(node.args[0]).replace(" ", "").partition("->")
         if "." in terms or not arrow:
             return None
@@ -246,7 +248,7 @@ class Describer:
         one = len(summed) == 1 and summed[0] in right
         axes = tuple(term.index(summed[0]) - len(term) if one else None for term in (left, right))
         span = self._span(first, [left.index(letter) for letter in summed])
-        return self._layer(site, self.elements(first), second, span, (axes[0], axes[1]), places)
+        return self._layer(site, self.elements(first), second, span, (axes[0], axes[1]))
 
     def _layer(
         self,
@@ -255,7 +257,6 @@ class Describer:
         second: Any,
         summed: Extent,
         axes: tuple[int | None, int | None],
-        places: tuple[int, ...],
     ) -> Layer:
         """A product that sums over `summed` activations, with `first` elements in its first operand."""
         attends = site.node.target is ATTENTION and site.operands[0] is not None
@@ -273,7 +274,7 @@ class Describer:
             second=other,
             second_positions=other_positions,
             axes=axes,
-            places=places,
+            **self._able(site),
         )
 
     def probabilities(self, node: fx.Node) -> tuple[Extent, int]:

@@ -73,7 +73,7 @@ class Engine:
         shapes = _Shapes.of(self._network.graph, inputs[:2])
         chunks = [slice(i, min(i + shapes.chunk, len(inputs))) for i in range(0, len(inputs), shapes.chunk)]
         with torch.no_grad():
-            if shareable(self._network.graph):
+            if shareable(self._network.graph, inputs[:2]):
                 yield from self._shared(genomes, inputs, shapes, chunks)
             else:
                 yield from self._alone(genomes, inputs, chunks)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-__all__ = ["ATTENTION", "attention_mix", "attention_scores", "can_split", "split_attention"]
+__all__ = ["ATTENTION", "attention_mix", "attention_scores", "split_attention", "split_problem"]
 
 ATTENTION = nn.functional.scaled_dot_product_attention
 _NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
@@ -42,16 +42,18 @@ def attention_mix(probabilities: Tensor, value: Tensor) -> Tensor:
     return probabilities @ value
 
 
-def can_split(node: fx.Node) -> bool:
-    """Whether an attention of a graph can be written as its two products: all but grouped queries and dropout."""
+def split_problem(node: fx.Node) -> str:
+    """Why an attention of a graph cannot be written as its two products; empty when it can."""
     given = _given(node)
-    return not given.get("enable_gqa") and given.get("dropout_p", 0.0) == 0.0
+    if given.get("enable_gqa"):
+        return "several heads of queries share one of keys (`enable_gqa`)"
+    return "it drops at random in evaluation too (`dropout_p`)" if given.get("dropout_p", 0.0) != 0.0 else ""
 
 
 def split_attention(graph: fx.Graph) -> None:
     """Replace every scaled dot-product attention of `graph` that can be split by its two products, in place."""
     for node in list(graph.nodes):
-        if node.op != "call_function" or node.target is not ATTENTION or not can_split(node):
+        if node.op != "call_function" or node.target is not ATTENTION or split_problem(node):
             continue
         given = _given(node)
         options = (given.get("attn_mask"), given.get("is_causal", False), given.get("scale"))

@@ -10,6 +10,7 @@ from evonas.errors import InvalidArgument
 from evonas.graph.rewrite import Rewrite
 from evonas.graph.slicing import Layout
 from evonas.graph.trace import UntraceableModel, retrace
+from evonas.graph.writes import fresh
 
 __all__ = ["follow_attributes"]
 
@@ -72,11 +73,11 @@ def _wrong(sized: nn.Module, layout: Layout) -> int | None:
     """How many sizes are wrong in the forward of `sized` itself; None when it no longer is the same graph."""
     structure = layout.structure
     try:
-        graph, _ = retrace(sized, structure.traced.inputs)
+        graph, _ = retrace(sized, structure.traced.inputs, settled=False)  # at sizes that may be wrong
     except UntraceableModel:
         return None
     old, new = list(structure.traced.graph.nodes), list(graph.nodes)
-    if [(n.op, str(n.target)) for n in old] != [(n.op, str(n.target)) for n in new]:
+    if [(n.op, str(fresh(n.target))) for n in old] != [(n.op, str(fresh(n.target))) for n in new]:
         return None
     try:
         return len(Rewrite(layout, sized, graph).changes)

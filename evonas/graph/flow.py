@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from evonas.graph.trace import Traced, where
+from evonas.graph.lines import where
+from evonas.graph.trace import Traced
 from evonas.graph.units import Units, varying
 
 __all__ = ["Flow", "ParamRef", "Uniform", "Use", "layer_of"]

@@ -10,13 +10,13 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from evonas.errors import InvalidArgument
 from evonas.graph.flow import ParamRef
+from evonas.graph.lines import where
 from evonas.graph.movement import MOVEMENT, MOVEMENT_MODULES, run_on_ids
 from evonas.graph.propagate import op_name
 from evonas.graph.repairs import REPAIRS, SIZED, Fault, Sizes
 from evonas.graph.rules import CREATION
 from evonas.graph.shuffles import permutation
 from evonas.graph.slicing import Layout
-from evonas.graph.trace import where
 from evonas.graph.units import first_along, varying
 
 __all__ = ["Rewrite"]

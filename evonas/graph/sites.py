@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from evonas.graph.attention import ATTENTION, attention_mix, attention_scores
+from evonas.graph.attention import ATTENTION, attention_mix, attention_scores, split_problem
+from evonas.graph.writes import KEPT
 
 __all__ = ["Key", "Site", "argument", "sites"]
 
@@ -18,7 +19,8 @@ Key = int | str | None  # where a call has an argument: its position or its keyw
 
 _MATMULS = (torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm", "__matmul__")
 _WEIGHTED = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-_ADDS = (torch.add, operator.add, "add", "__add__")  # one in place may change what others read
+_ADDS = (torch.add, operator.add, "add", "__add__")
+_ADDS_IN_PLACE = (operator.iadd, "add_", "__iadd__")  # what others read: `settle` has left no other one
 
 
 class Site(NamedTuple):
@@ -29,12 +31,14 @@ class Site(NamedTuple):
         kind: `matmul`, `add` or `functional`.
         name: path of the module that it is in, and `matmul`, `add`, `scores` or `mix`, numbered where there are more.
         operands: where the node takes them; None for one that it computes itself.
+        why: it can have no formats; empty when it can.
     """
 
     node: fx.Node
     kind: str
     name: str
     operands: tuple[Key, Key]
+    why: str = ""
 
 
 def argument(node: fx.Node, key: Key) -> Any:
@@ -71,7 +75,7 @@ def sites(graph: fx.Graph, values: Mapping[fx.Node, Any], taken: Collection[str]
                 continue
             if kind == "add" and not all(a in fed for a in activations):
                 continue
-            found.append(Site(node, kind, _name(node, word, names), operands))
+            found.append(Site(node, kind, _name(node, word, names), operands, _why(node)))
     return found
 
 
@@ -85,7 +89,7 @@ def _calls(node: fx.Node) -> list[tuple[str, str, tuple[Key, Key]]]:
         return [("functional", "functional", (first, 1 if len(node.args) > 1 else "weight"))]
     if node.target in _MATMULS:
         return [("matmul", "matmul", (first, second))]
-    if node.target in _ADDS:
+    if node.target in (*_ADDS, *_ADDS_IN_PLACE):
         return [("add", "add", (first, second))]
     if node.target is torch.einsum and len(node.args) == 3:
         return [("matmul", "matmul", (1, 2))]
@@ -97,6 +101,13 @@ def _calls(node: fx.Node) -> list[tuple[str, str, tuple[Key, Key]]]:
         query, key, value = (at if len(node.args) > at else word for at, word in enumerate(("query", "key", "value")))
         return [("matmul", "scores", (query, key)), ("matmul", "mix", (None, value))]
     return []
+
+
+def _why(node: fx.Node) -> str:
+    """Why what `node` computes can have no formats; empty when it can."""
+    if node.target in _ADDS_IN_PLACE:
+        return str(node.meta.get(KEPT, "it writes into its first operand"))
+    return split_problem(node) if node.target is ATTENTION else ""
 
 
 def _is_tensor(value: Any) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import linecache
+import operator
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -17,21 +17,22 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from evonas.errors import EvonasError, InvalidArgument
+from evonas.graph.lines import where
+from evonas.graph.writes import settle
 
 __all__ = [
     "Traced",
+    "Tracer",
     "UntraceableModel",
     "as_inputs",
     "as_module",
     "eval_forward",
     "retrace",
     "trace",
-    "where",
 ]
 
 _TORCH = os.path.dirname(torch.__file__)
 _HERE = os.path.dirname(__file__)
-_QUOTE = 60  # characters of the user's line that a reason quotes
 
 
 class UntraceableModel(EvonasError, TypeError):
@@ -58,8 +59,8 @@ class Traced:
     constants: dict[str, Tensor]
 
 
-class _Tracer(fx.Tracer):
-    """The fx tracer, but an `assert` does not stop it and every node remembers the user's line.
+class Tracer(fx.Tracer):
+    """The fx tracer, but `+=` stays in place, an `assert` does not stop it, and every node remembers the user's line.
 
     torch's own `record_stack_traces` imports its compilers, which takes longer than everything else here.
     """
@@ -80,7 +81,7 @@ class _Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What forward is handed for `node`."""
         count = _parts(node)
-        return super().proxy(node) if count is None else _Parts(node, self, count)
+        return _Value(node, self) if count is None else _Parts(node, self, count)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """A node that knows the innermost line that is not torch's."""
@@ -93,7 +94,22 @@ class _Tracer(fx.Tracer):
         return node
 
 
-class _Parts(fx.Proxy):
+class _Value(fx.Proxy):
+    """What a node returns. For fx itself `x += y` is `x = x + y`, which whoever else holds `x` does not see."""
+
+
+def _in_place(name: str) -> Callable[[fx.Proxy, Any], Any]:
+    def method(self: fx.Proxy, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", getattr(operator, name), (self, other), {})
+
+    return method
+
+
+for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor"):
+    setattr(_Value, f"__{_name}__", _in_place(_name))
+
+
+class _Parts(_Value):
     """The parts of a chunk or split, which fx itself does not let a list hold: `list(x.chunk(2, 1))`."""
 
     def __init__(self, node: fx.Node, tracer: fx.Tracer, count: int) -> None:
@@ -192,9 +208,14 @@ def trace(model: nn.Module, example_inputs: Tensor | Sequence[Any]) -> Traced:
     return Traced(graph, recorder.values, inputs, _canonical_names(model), constants)
 
 
-def retrace(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[fx.Graph, dict[str, Tensor]]:
+def retrace(model: nn.Module, inputs: tuple[Any, ...], *, settled: bool = True) -> tuple[fx.Graph, dict[str, Tensor]]:
     """The fx graph of `model` and the constants it reads; arguments of forward beyond `inputs` keep their
     defaults.
+
+    Args:
+        model: in evaluation mode.
+        inputs: arguments of forward.
+        settled: whether what need not be written in place gives a new value (`settle`), for which the graph is run.
 
     Raises:
         UntraceableModel: with the line of the user's code that stopped the trace.
@@ -208,15 +229,23 @@ def retrace(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[fx.Graph, dict[s
     for node in graph.nodes:
         node.type = None  # an annotation may be a string, which a GraphModule cannot pickle
     _drop_defaults(graph, len(inputs))
+    if settled:
+        module = as_module(model, graph, constants)
+        try:
+            settle(module, inputs)
+        except Exception:  # that it does not run can be said with the user's line
+            _Recorder(model, graph, constants).run(*copy.deepcopy(inputs))
+            raise
+        graph = module.graph
     return graph, constants
 
 
 def _trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.Graph:
     try:
-        return _Tracer(buffers=True).trace(model, _defaults(model, inputs))
+        return Tracer(buffers=True).trace(model, _defaults(model, inputs))
     except Exception as first:  # whatever the user's forward raises when it is handed proxies
         try:  # a buffer may be read as a plain value
-            return _Tracer(buffers=False).trace(model, _defaults(model, inputs))
+            return Tracer(buffers=False).trace(model, _defaults(model, inputs))
         except Exception:  # the same line, most likely
             raise UntraceableModel(_explain(model, first)) from first
 
@@ -255,18 +284,6 @@ def eval_forward(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
         raise InvalidArgument(
             f"`{type(model).__name__}` does not accept `example_inputs` of shape {shapes}: {lines[0]}"
         ) from error
-
-
-def where(node: fx.Node) -> str:
-    """The place of `node` in the user's words: the quoted line, with file and number when they are known."""
-    frames = re.findall(r'File "(.+)", line (\d+), in .*\n\s*(.*)', node.stack_trace or "")
-    users = [f for f in frames if not f[0].startswith((_TORCH, _HERE))]
-    if not users:
-        return f"`{node.target if node.op in ('call_module', 'call_method') else node.name}`"
-    path, line, code = users[-1]
-    code = code.strip()
-    code = code if len(code) <= _QUOTE else code[: _QUOTE - 3] + "..."
-    return f"`{code}` ({os.path.basename(path)}:{line})" if code else f"`{node.name}` ({path}:{line})"
 
 
 def _drop_defaults(graph: fx.Graph, given: int) -> None:

@@ -35,7 +35,7 @@ def site_layers(graph: fx.GraphModule, layers: Iterable[Layer], sample: Any) -> 
     there = sites(graph.graph, recorder.values)
     found = {}
     for place, layer in wanted.items():
-        if place >= len(there) or there[place].kind != layer.type:
+        if place >= len(there) or there[place].kind != layer.type or there[place].why:
             raise InvalidArgument(
                 f"the model has no `{layer.name}` ({layer.type}) where the network that is searched has it"
             )

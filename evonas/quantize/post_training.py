@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from evonas.errors import InvalidArgument, unknown_name
 from evonas.formats import METHODS as _METHODS
@@ -25,6 +26,7 @@ from evonas.graph.attention import split_attention
 from evonas.graph.fold import fold_batchnorms
 from evonas.graph.sites import Key
 from evonas.graph.trace import as_module, retrace
+from evonas.graph.writes import mutates
 from evonas.network import Layer, Network
 from evonas.plan import LayerPlan, Plan
 from evonas.quantize.calls import data_keys, replaced, site_layers, weight_key, weight_of
@@ -296,6 +298,10 @@ def _read(graph: torch.fx.Graph, parameter: str, _: Any) -> torch.fx.Node:
     return graph.get_attr(parameter)
 
 
+def _cloned(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
+
+
 class _Recorder(torch.fx.Interpreter):
     """Keeps what the node of each layer receives."""
 
@@ -303,10 +309,12 @@ class _Recorder(torch.fx.Interpreter):
         super().__init__(quantized.graph)
         self._quantized = quantized
         self._seen = seen
+        self._writes = any(mutates(quantized.graph, node) for node in quantized.graph.graph.nodes)
 
     def run_node(self, n: torch.fx.Node) -> Any:
         if self._quantized.layer_of(n) is not None:
-            self._seen[n] = self.fetch_args_kwargs_from_env(n)
+            received = self.fetch_args_kwargs_from_env(n)
+            self._seen[n] = tree_map(_cloned, received) if self._writes else received  # before it is written to
         return super().run_node(n)
 
 

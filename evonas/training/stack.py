@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from evonas.graph.trace import Tracer
 from evonas.training.closing import ClosingReLU
 from evonas.training.operations import BatchNorm, ClosingRelu, Linear, Operation, Pass, Relu, Sum
 
@@ -29,7 +30,7 @@ _MULTIPLE = 16  # floats in 64 bytes: a cache line, and the widest vector regist
 _TENSORS = {nn.Linear: ("weight", "bias"), nn.BatchNorm1d: ("weight", "bias", "running_mean", "running_var")}
 _RELU = (torch.relu, nn.functional.relu, "relu", nn.ReLU)
 _FLATTEN = (torch.flatten, "flatten", nn.Flatten)
-_SUM = (torch.add, operator.add, operator.iadd, "add")
+_SUM = (torch.add, operator.add, "add")
 _SAME = (nn.Identity,)
 
 
@@ -186,8 +187,8 @@ class Stack:
         return Sum() if kind in _SUM else Pass()
 
 
-class _Tracer(fx.Tracer):
-    """torch's, but a closing ReLU, which trains otherwise than it runs, stays a module."""
+class _Tracer(Tracer):
+    """The usual one, but a closing ReLU, which trains otherwise than it runs, stays a module."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, ClosingReLU) or super().is_leaf_module(m, module_qualified_name)

@@ -84,6 +84,43 @@ class ResNet50(nn.Module):
         return self.fc(torch.flatten(self.avg(self.blocks(x)), 1))
 
 
+class InPlaceBlock(nn.Module):
+    """A basic block (`widths` of two) or a bottleneck (of three) as torchvision writes them, all in place."""
+
+    def __init__(self, cin: int, widths: tuple[int, ...], stride: int = 1) -> None:
+        super().__init__()
+        kernels = (3, 3) if len(widths) == 2 else (1, 3, 1)
+        strides = [stride if kernel == 3 and 3 not in kernels[:i] else 1 for i, kernel in enumerate(kernels)]
+        ends = zip((cin, *widths), widths, kernels, strides, strict=False)
+        self.layers = nn.ModuleList(conv_bn(start, end, kernel, step) for start, end, kernel, step in ends)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = conv_bn(cin, widths[-1], 1, stride) if stride > 1 or cin != widths[-1] else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x
+        out = x
+        for layer in self.layers[:-1]:
+            out = self.relu(layer(out))
+        out = self.layers[-1](out)
+        if self.downsample is not None:
+            identity = self.downsample(x)
+        out += identity
+        return self.relu(out)
+
+
+class InPlaceResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.relu = conv_bn(3, 8), nn.ReLU(inplace=True)
+        self.layer1 = nn.Sequential(InPlaceBlock(8, (8, 8)), InPlaceBlock(8, (8, 8)))
+        self.layer2 = nn.Sequential(InPlaceBlock(8, (4, 4, 16), 2), InPlaceBlock(16, (4, 4, 16)))
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer2(self.layer1(self.relu(self.stem(x))))
+        return self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+
+
 class InvertedResidual(nn.Module):
     def __init__(self, cin: int, cout: int, stride: int, expand: int) -> None:
         super().__init__()
@@ -384,6 +421,7 @@ def _image(size: int) -> Tensor:
 
 REAL: dict[str, tuple[type[nn.Module], Tensor]] = {
     "resnet": (ResNet, _image(16)),
+    "resnet_in_place": (InPlaceResNet, _image(8)),
     "mobilenet_v2": (MobileNetV2, _image(16)),
     "efficientnet": (EfficientNet, _image(16)),
     "densenet": (DenseNet, _image(8)),

@@ -22,7 +22,7 @@ from evonas.space import Gene
 from evonas.training import seeded
 
 FOLDS = {"resnet": 10, "mobilenet_v2": 13, "efficientnet": 11, "densenet": 4, "shufflenet_v1": 4, "shufflenet_v2": 8}
-FOLDS |= {"vit": 0, "unet": 10, "audio": 2, "resnext": 4, "convnext": 0, "res2net": 5}
+FOLDS |= {"resnet_in_place": 12, "vit": 0, "unet": 10, "audio": 2, "resnext": 4, "convnext": 0, "res2net": 5}
 COUNTED = ("linear", "conv", "addmm", "matmul", "bmm", "batch_norm")
 
 

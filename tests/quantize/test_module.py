@@ -17,7 +17,8 @@ from evonas.formats import Format
 from evonas.network import DATA, SLOTS
 from evonas.placement import shape_of
 
-FEW = ("residual_add", "attention", "window_bias", "tied_embedding", "functional", "grouped_conv", "resnet", "Coord")
+FEW = ("residual_add", "attention", "window_bias", "tied_embedding", "functional", "grouped_conv", "Coord")
+FEW += ("resnet_in_place",)
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name not in FEW]
 
 
@@ -54,7 +55,7 @@ def test_every_slot_was_among_them() -> None:
     assert {slot for layer in plan.layers for slot in layer.formats} == set(SLOTS)
 
 
-@pytest.mark.parametrize("name", ["attention", "window_bias", "tied_embedding", "functional", "resnet", "mlp"])
+@pytest.mark.parametrize("name", ["attention", "window_bias", "tied_embedding", "functional", "resnet_in_place", "mlp"])
 def test_many_genomes_together_are_each_what_they_are_alone(name: str) -> None:
     """Genomes that share all but a few formats, through one pass over the graph."""
     ready = any_plan(name, seed=1)

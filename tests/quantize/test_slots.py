@@ -96,6 +96,7 @@ class Adds(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
         self.a, self.b = nn.Conv1d(2, 4, 1), nn.Conv1d(4, 4, 3, padding=1)
+        self.act = nn.ReLU(inplace=True)
         self.how = how
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,6 +107,11 @@ class Adds(nn.Module):
         if self.how == "in place":
             y += z
             return torch.relu(y)
+        if self.how == "add_":
+            y.add_(z)
+            return torch.relu(y)
+        if self.how == "nested":
+            return self.act(y + z)
         if self.how == "keyword":
             return torch.relu(torch.add(input=y, other=z))
         if self.how == "alpha":
@@ -113,7 +119,7 @@ class Adds(nn.Module):
         return torch.relu(y + z)
 
 
-@pytest.mark.parametrize("how", ["operator", "method", "in place", "keyword", "alpha"])
+@pytest.mark.parametrize("how", ["operator", "method", "in place", "add_", "nested", "keyword", "alpha"])
 def test_both_operands_of_a_sum_share_one_format(how: str) -> None:
     model, inputs = seeded(lambda: Adds(how), 0), torch.randn(8, 2, 5)
     found, plan, network = ready(model, inputs, {"add.data_in": "fixed4"})
