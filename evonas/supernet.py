@@ -1,10 +1,10 @@
 """A slimmable network: one set of weights that holds every smaller channel configuration as a slice.
 
-Trained over the chains with in-place distillation (Yu et al. 2019, arXiv:1812.08928; Yu and Huang 2019,
-arXiv:1903.05134): each step trains the largest network on the labels, and some smaller ones on what the largest says.
-Two things differ from these papers, as slices are there to be compared (`runs/supernet_study.py`): the smallest network
-has no place in every step, which made it better than its larger neighbours; and sizes are drawn evenly over the
-logarithm of the parameters, where most networks of random channels are large.
+Trained over the chains by the sandwich rule with in-place distillation (Yu et al. 2019, arXiv:1812.08928; Yu and Huang
+2019, arXiv:1903.05134): each step trains the largest network on the labels, and the smallest and some between them on
+what the largest says. One thing differs from these papers, as slices are there to be compared
+(`runs/supernet_study.py`): sizes are drawn evenly over the logarithm of the parameters, where most networks of random
+channels are large.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from evonas.training import Recipe, batches, make_optimiser, random_state
 
 __all__ = ["Slice", "Supernet", "evenly"]
 
-_SMALLER = 3  # networks a step, besides the largest
+_BETWEEN = 3  # networks a step, besides the largest and the smallest
 
 Channels = Mapping[str, int]
 
@@ -40,6 +40,11 @@ class Slice:
     def __init__(self, module: nn.Module, places: Mapping[str, Tensor]) -> None:
         self.module = module
         self.places = dict(places)
+
+    @property
+    def size(self) -> int:
+        """Its parameters."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
 
     def parameters(self, full: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The slice of the supernet's parameters `full`; gradients flow back."""
@@ -73,7 +78,7 @@ class Supernet:
         seed: int,
         recipe: Recipe,
     ) -> None:
-        """Train in place: each step the largest network, and three of `networks`.
+        """Train in place: each step the largest network, the smallest of `networks`, and three others of them.
 
         Args:
             inputs: shape (n, ...).
@@ -84,7 +89,7 @@ class Supernet:
             recipe: learning rate, batch, weight decay.
         """
         rng = np.random.default_rng(seed)
-        pool = [self.cut(channels) for channels in networks]
+        smallest, *pool = sorted((self.cut(channels) for channels in networks), key=lambda part: part.size)
         optimiser, schedule = make_optimiser(self.model.parameters(), recipe, epochs * -(-len(inputs) // recipe.batch))
         full = dict(self.model.named_parameters())
         self.model.train()
@@ -94,8 +99,9 @@ class Supernet:
                 logits = self.model(inputs[rows])
                 torch.autograd.backward(nn.functional.cross_entropy(logits, targets[rows]))
                 teacher = logits.detach().softmax(1)
-                for number in rng.choice(len(pool), min(_SMALLER, len(pool)), replace=False):
-                    _distil(pool[number], full, inputs[rows], teacher)
+                between = rng.choice(len(pool), min(_BETWEEN, len(pool)), replace=False)
+                for part in (smallest, *(pool[number] for number in between)):
+                    _distil(part, full, inputs[rows], teacher)
                 optimiser.step()
                 schedule.step()
         self.model.eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from problem.networks import Small, blobs
 
 from evonas.errors import EvonasError
 from evonas.graph import find_chains, recalibrate_batchnorm
-from evonas.supernet import Supernet, evenly
+from evonas.supernet import Slice, Supernet, evenly
 from evonas.training import Recipe, seeded
 
 NETWORKS = [{"chain0": count} for count in (4, 6, 8)]
@@ -57,6 +59,24 @@ def test_trained_once_every_slice_works_and_the_same_seed_gives_the_same() -> No
     for channels in NETWORKS:
         part = recalibrate_batchnorm(net.network(channels), [inputs])
         assert float((part(held).argmax(1) == expected).float().mean()) > 0.8
+
+
+def test_the_smallest_network_is_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, targets = blobs(40, 0)
+    net = make()
+    sizes: list[int] = []
+    run = Slice.run
+
+    def seen(part: Slice, *arguments: Any) -> torch.Tensor:
+        sizes.append(part.size)
+        return run(part, *arguments)
+
+    monkeypatch.setattr(Slice, "run", seen)
+    networks = [{"chain0": count} for count in (8, 3, 6, 5, 4, 7)]
+    net.train(inputs, targets, networks=networks, epochs=2, seed=0, recipe=Recipe(batch=10))
+    steps = np.array(sizes).reshape(8, 4)
+    assert (steps[:, 0] == net.cut({"chain0": 3}).size).all()
+    assert all(len(set(step)) == 4 for step in steps.tolist())
 
 
 def test_even_steps_take_each_value_once() -> None:
