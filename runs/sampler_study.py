@@ -3,7 +3,8 @@
     python runs/sampler_study.py                       # the table: four problems, every sampler, 20 seeds
     python runs/sampler_study.py --only digits-ptq     # one problem
     python runs/sampler_study.py --gp                  # the rows of Optuna's Gaussian process: about half a second a
-                                                       # suggestion, so it gets 45 evaluations, and none on 40 genes
+                                                       # suggestion, so it gets 45 or 60 evaluations, 20 seeds at
+                                                       # most, and nothing on 40 genes
     python runs/sampler_study.py --same-start          # every sampler begins with the same 8 genomes
     python runs/sampler_study.py --ablations           # what each part of sa-nsga2 is worth
     python runs/sampler_study.py --seconds             # of a suggestion when 500 evaluations are known
@@ -62,6 +63,7 @@ PROBLEMS = {
     "hpolib-slice": Setup(None, 0.90, 200, 60, 40, False, 45),
     "synthetic-40": Setup(None, None, 1000, 100, 40, True, 0),
 }
+GP_SEEDS = 20  # of Optuna's Gaussian process, at most
 BLIND_BUDGET = 100  # evaluations of sa-nsga2 without the sensitivities that a problem has, at most
 ABLATED = ("digits-ptq", "nasbench201-cifar10")
 SHOWN = (20, 50, 100, 200, 400, 1000)
@@ -147,6 +149,14 @@ def rows(label: str, target: float, curves: Mapping[str, FloatArray], seconds: M
     return pd.DataFrame(found)
 
 
+def print_verdicts(problem: str, curves: Mapping[str, FloatArray], count: int) -> None:
+    """A sentence for each pair of the samplers that had `count` evaluations, on the seeds that all of them have."""
+    reached = {name: c[:, count - 1] for name, c in curves.items() if c.shape[1] >= count}
+    seeds = min((len(values) for values in reached.values()), default=0)
+    for pair in compare_pairs({name: values[:seeds] for name, values in reached.items()}):
+        print(verdict(pair, f"hypervolume on {problem} after {count} evaluations"), flush=True)
+
+
 def joined(results: list[ProblemResult]) -> list[ProblemResult]:
     """The same results against one front: the enumerated one, or the union of the runs of all of them."""
     if results[0].reference.origin != "enumerated":
@@ -179,7 +189,7 @@ def study(problem: str, arguments: argparse.Namespace) -> pd.DataFrame:
             blind: Samplers = {"sa-nsga2, no sensitivities": ("sa-nsga2", {"settings": BLIND})}
             studies.append(run(blind, budget=min(ours, BLIND_BUDGET)))
         if arguments.gp and setup.gp:
-            studies.append(run(["optuna:GPSampler"], budget=setup.gp))
+            studies.append(run(["optuna:GPSampler"], budget=setup.gp, seeds=min(arguments.seeds, GP_SEEDS)))
     results = joined([found.problems[0] for found in studies])
     curves = {name: result.curves(name) for result in results for name in result.runs}
     if not arguments.ablations and not start:
@@ -188,9 +198,8 @@ def study(problem: str, arguments: argparse.Namespace) -> pd.DataFrame:
         for population in (40, 100):
             name = f"pymoo's NSGA-II, population {population}"
             curves[name] = pymoo_curves(task, results[0], arguments.seeds, setup.quick, population)
-    shared = min(c.shape[1] for c in curves.values())
-    for pair in compare_pairs({name: c[:, shared - 1] for name, c in curves.items()}):
-        print(verdict(pair, f"hypervolume on {problem} after {shared} evaluations"), flush=True)
+    for count in sorted({min(c.shape[1] for c in curves.values()), setup.quick // 2, setup.quick}):
+        print_verdicts(problem, curves, count)
     ends = [float(np.median(c[:, -1])) for c in curves.values() if c.shape[1] >= setup.quick]
     target = setup.target or max(ends, default=0.9)
     summary = pd.concat([result.summary() for result in results]).set_index("sampler")
