@@ -165,8 +165,13 @@ def parse_options(spec: str, texts: Iterable[str]) -> dict[str, Any]:
     options = dict(_split(text) for text in texts)
     if not options:
         return {}
-    defaults = {key: parameter.default for key, parameter in _parameters(spec).items()} | _quantization(spec)
+    parameters = _parameters(spec)
+    named = {key: p.default for key, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    defaults = named | _quantization(spec)
     for key, text in options.items():
+        if key not in defaults and len(named) < len(parameters):  # the factory takes any name, and says no type
+            options[key] = _guessed(text)
+            continue
         if key not in defaults:
             raise unknown_name(f"option of problem `{spec}`", key, defaults)
         default = defaults[key]
@@ -184,6 +189,16 @@ def _typed(default: Any, text: str) -> Any:
             raise ValueError
         return _BOOLEANS[text.lower()]
     return type(default)(text) if isinstance(default, int | float) else text
+
+
+def _guessed(text: str) -> Any:
+    """`text` as a number or a truth value where it reads as one."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return _BOOLEANS.get(text.lower(), text)
 
 
 def _split(text: str) -> tuple[str, Any]:

@@ -187,12 +187,13 @@ from evonas.problems.digits import digits_ptq
 
 def function(a): return {"x": a, "y": -a}
 def wide(most=3): return evonas.FunctionProblem(function, {"a": list(range(most))}, {"x": "min", "y": "min"})
+def free(**options): return wide(**options)
 def ours(passes=1): return digits_ptq(epochs=passes)
 instance = digits_ptq(epochs=0)
 """
 
 
-@pytest.mark.parametrize("asked", ["wide --set most=9", "ours --set passes=0", "instance"])
+@pytest.mark.parametrize("asked", ["wide --set most=9", "free --set most=9", "ours --set passes=0", "instance"])
 def test_a_problem_in_a_file_resumes_with_the_options_that_it_was_given(
     asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
