@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evonas.errors import EvonasError, InvalidArgument, unknown_name
+from evonas.errors import EvonasError, InvalidArgument
 from evonas.objective import Objective, minimised
 from evonas.problem.base import Problem, Sensitivities
-from evonas.space import BoolArray, FloatArray, Gene, IntArray, SearchSpace
+from evonas.problem.table_file import (
+    COST,
+    LARGEST,
+    SENSITIVITIES,
+    SUFFIXES,
+    check_suffix,
+    decoded,
+    missing_cells,
+    read_columns,
+    read_objectives,
+    require_complete,
+)
+from evonas.space import FloatArray, Gene, IntArray, SearchSpace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SUFFIXES", "TableProblem", "check_suffix", "subspace"]
+__all__ = ["SUFFIXES", "TableProblem", "subspace"]
 
-SUFFIXES = (".csv", ".parquet", ".npz")
-_LARGEST = 20_000_000  # rows; past that a table does not fit
 _CHUNK = 4096  # genomes evaluated at a time while a problem is enumerated
-_HEADING = re.compile(r"(?P<name>.+?) \((?P<direction>min|max)(?P<exact>, exact)?(?:, (?P<unit>[^()]+))?\)")
-_SENSITIVITIES, _COST = "_sensitivities", "_sensitivity_cost"  # keys in an npz file that are no columns
-
-
-@dataclass(frozen=True)
-class _Column:
-    """An objective's values, one a row of the table."""
-
-    objective: Objective
-    values: FloatArray
 
 
 class TableProblem(Problem):
@@ -142,7 +140,7 @@ class TableProblem(Problem):
             path.parent.mkdir(parents=True, exist_ok=True)
             if suffix == ".npz":
                 known = self._sensitivities
-                extra = {} if known is None else {_SENSITIVITIES: known.values, _COST: np.float64(known.cost)}
+                extra = {} if known is None else {SENSITIVITIES: known.values, COST: np.float64(known.cost)}
                 arrays = {name: column.to_numpy() for name, column in self.frame().items()}
                 arrays = {str(k): v.astype(str) if v.dtype == object else v for k, v in arrays.items()}
                 np.savez_compressed(partial, **arrays, **extra)  # type: ignore[arg-type]
@@ -186,22 +184,22 @@ class TableProblem(Problem):
             UnknownName: no such column.
         """
         path = Path(path)
-        columns, known = _columns(path)
+        columns, known = read_columns(path)
         name = name or path.stem
-        found = _objectives(path, columns, objectives, exact)
+        found = read_objectives(path, columns, objectives, exact)
         genes = {key: values for key, values in columns.items() if key not in found}
         if not found:
             raise InvalidArgument(f"table {path} has no objectives; head a column `NAME (min)` or name one")
         if not genes:
             raise InvalidArgument(f"table {path} has no gene columns, only objectives")
-        missing = next((key for key, values in columns.items() if _missing(values).any()), None)
+        missing = next((key for key, values in columns.items() if missing_cells(values).any()), None)
         if missing is not None:
-            row = int(_missing(columns[missing]).argmax())
+            row = int(missing_cells(columns[missing]).argmax())
             raise InvalidArgument(
                 f"table {path}: column `{missing}` has no finite value in row {row + 1}; fill or remove it"
             )
-        space, genomes = _decoded(genes)
-        _require_complete(path, space, genomes)
+        space, genomes = decoded(genes)
+        require_complete(path, space, genomes)
         values = np.empty((space.size, len(found)))
         values[space.rank(genomes)] = np.stack([column.values for column in found.values()], axis=1)
         return cls(space, [c.objective for c in found.values()], values, name=name, sensitivities=known)
@@ -221,10 +219,10 @@ class TableProblem(Problem):
             InvalidArgument: too many genomes, or one whose evaluation fails (named, with the text).
         """
         space = problem.space if limit is None else subspace(problem.space, limit)
-        if space.size > _LARGEST:
+        if space.size > LARGEST:
             raise InvalidArgument(
                 f"problem `{problem.name}` has {problem.space.size:,} genomes, too many for a table; "
-                f"give a limit of at most {_LARGEST:,}"
+                f"give a limit of at most {LARGEST:,}"
             )
         full = space is problem.space
         values = np.empty((space.size, len(problem.objectives)))
@@ -300,148 +298,3 @@ def _evaluated(problem: Problem, genomes: IntArray) -> Sequence[Mapping[str, flo
                     f"{type(error).__name__}: {error}"
                 ) from None
         raise
-
-
-def check_suffix(path: Path) -> str:
-    """The suffix of `path`, which must be one of `SUFFIXES`."""
-    if path.suffix not in SUFFIXES:
-        raise InvalidArgument(f"table {path} must end in {', '.join(SUFFIXES)}")
-    return path.suffix
-
-
-def _columns(path: Path) -> tuple[dict[str, np.ndarray], Sensitivities | None]:
-    """Column name to its cells, and the sensitivities that an npz file may hold."""
-    import pandas as pd
-
-    suffix = check_suffix(path)
-    if not path.is_file():
-        raise InvalidArgument(f"table {path} does not exist")
-    try:
-        if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
-            known = None
-            if _SENSITIVITIES in arrays:
-                known = Sensitivities(arrays.pop(_SENSITIVITIES), float(arrays.pop(_COST)))
-            frame = pd.DataFrame(arrays)
-        else:
-            known = None
-            frame = (
-                pd.read_csv(path, keep_default_na=False, na_values=[""]) if suffix == ".csv" else pd.read_parquet(path)
-            )
-    except ImportError:
-        raise InvalidArgument(
-            f"table {path}: Parquet needs the package pyarrow; install it, or use .csv or .npz"
-        ) from None
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise InvalidArgument(f"table {path} cannot be read as {suffix[1:]}: {reason}") from None
-    if frame.empty:
-        raise InvalidArgument(f"table {path} is empty")
-    return {str(key): column.to_numpy() for key, column in frame.items()}, known
-
-
-def _missing(cells: np.ndarray) -> BoolArray:
-    """Which cells are empty or not finite, shape (n,)."""
-    import pandas as pd
-
-    if cells.dtype.kind == "f":
-        broken: BoolArray = ~np.isfinite(cells)
-        return broken
-    return np.asarray(pd.isna(cells))
-
-
-def _objectives(
-    path: Path, columns: Mapping[str, np.ndarray], given: Mapping[str, str | Objective] | None, exact: Sequence[str]
-) -> dict[str, _Column]:
-    """Column name to the objective that it holds."""
-    found = {}
-    for key in given or {}:
-        if key not in columns:
-            raise unknown_name(f"column of {path}", key, columns)
-    for key, cells in columns.items():
-        objective = _headed(key) if given is None else _named(key, given.get(key), exact)
-        if objective is None:
-            continue
-        try:
-            found[key] = _Column(objective, cells.astype(np.float64))
-        except (TypeError, ValueError):
-            raise InvalidArgument(f"table {path}: objective `{key}` holds cells that are not numbers") from None
-    return found
-
-
-def _headed(key: str) -> Objective | None:
-    match = _HEADING.fullmatch(key)
-    if match is None:
-        return None
-    return Objective(match["name"], match["unit"] or "", match["direction"] == "max", exact=match["exact"] is not None)
-
-
-def _named(key: str, given: str | Objective | None, exact: Sequence[str]) -> Objective | None:
-    if given is None or isinstance(given, Objective):
-        return given
-    if given not in ("min", "max"):
-        raise InvalidArgument(f"direction of objective `{key}` must be 'min' or 'max', got {given!r}")
-    return Objective(key, maximise=given == "max", exact=key in exact)
-
-
-def _decoded(genes: Mapping[str, np.ndarray]) -> tuple[SearchSpace, IntArray]:
-    """The space that gene columns span, and the genome of every row, shape (n, n_genes)."""
-    import pandas as pd
-
-    found, indices = [], []
-    for name, cells in genes.items():
-        codes, uniques = pd.factorize(cells)
-        values, ordered = _read_choices([_plain(value) for value in uniques])
-        order = (
-            np.argsort([_order_key(value) for value in values], kind="stable") if ordered else np.arange(len(values))
-        )
-        place = np.empty(len(values), dtype=np.int64)
-        place[order] = np.arange(len(values))
-        labels = tuple(str(_plain(uniques[i])) for i in order)
-        group = name.rpartition(".")[0]
-        found.append(Gene(name, tuple(values[i] for i in order), labels, group, ordered))
-        indices.append(place[codes])
-    return SearchSpace(found), np.stack(indices, axis=1)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _read_choices(cells: list[Any]) -> tuple[list[Any], bool]:
-    """Cells as numbers or formats, and whether they have an order; as they are when they have none."""
-    from evonas.formats import parse
-
-    if all(isinstance(cell, int | float) for cell in cells):
-        return cells, True
-    try:
-        return [float(str(cell).removeprefix("x")) for cell in cells], True
-    except ValueError:
-        pass
-    try:
-        return [parse(str(cell)) for cell in cells], True
-    except InvalidArgument:
-        return cells, False
-
-
-def _order_key(value: Any) -> float:
-    return float(getattr(value, "width", value))
-
-
-def _require_complete(path: Path, space: SearchSpace, genomes: IntArray) -> None:
-    """Every genome exactly once."""
-    if not space.indexable or space.size > _LARGEST:
-        raise InvalidArgument(
-            f"table {path}: its genes span {space.size:.3g} genomes, of which it holds {len(genomes):,}"
-        )
-    ranks = space.rank(genomes)
-    counts = np.bincount(ranks, minlength=space.size)
-    for bad, text in ((counts > 1, "is there more than once"), (counts == 0, "is missing")):
-        if bad.any():
-            genome = space.unrank(np.array([int(bad.argmax())]))[0]
-            shown = " ".join(f"{name}={label}" for name, label in space.labels(genome).items())
-            raise InvalidArgument(
-                f"table {path}: the genome {shown} {text} ({int(bad.sum()):,} such of {space.size:,}); "
-                "a table holds every combination of its genes' values once"
-            )

@@ -17,7 +17,8 @@ import numpy as np
 from evonas.errors import InvalidArgument, RunError
 from evonas.evaluate import Task
 from evonas.problem import Problem, TableProblem
-from evonas.problem.table import check_suffix, subspace
+from evonas.problem.table import subspace
+from evonas.problem.table_file import check_suffix
 from evonas.problems import load
 from evonas.samplers import sampler_name
 from evonas.study.results import ProblemResult, RunRecord, Study
