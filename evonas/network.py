@@ -7,7 +7,7 @@ activations between them.
 | `matmul` | a product of two activations | `data_in`, `data_in2`, its operands |
 | `add` | a sum of two activations of one shape | `data_in`, both of its operands |
 | `embedding` | a look-up in a table | `weight` |
-| `functional` | a linear layer or convolution whose weight is an argument | `data_in`, `weight` |
+| `functional` | `x @ weight`, or a linear layer or convolution whose weight is an argument | `data_in`, `weight` |
 
 Layers of the first kind always have formats, those of the others only when they are asked for, and so has `data_out`,
 what a layer returns. Hardware can add two numbers only when their binary points agree, so that the operands of a sum
@@ -59,7 +59,7 @@ class Layer:
         tied: name of the earlier layer whose weight this one shares, so that it is stored only once; empty when it
             has its own.
         module: False when a function takes the weight as its argument: such a layer has formats when asked for.
-        transposed: True for a transposed convolution, whose weight has its inputs along the first axis.
+        transposed: True where the weight has its inputs along the first axis: transposed convolutions, `x @ weight`.
         second: channels of the second operand of a product of activations.
         second_positions: its positions per channel.
         axes: of both operands, the axis that `fan_in` lies along, counted from the end or the front; None where there
@@ -104,8 +104,7 @@ class Layer:
     @property
     def optional(self) -> bool:
         """True for layers that can have formats, but only when they are asked for."""
-        own = self.module if self.kind == "embedding" else bool(self.places)
-        return self.type in OPTIONAL and own
+        return self.type in OPTIONAL and (bool(self.places) or (self.kind == "embedding" and self.module))
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -208,6 +207,11 @@ class Network:
     def quantizable(self) -> tuple[Layer, ...]:
         """The layers that have formats."""
         return tuple(layer for layer in self.layers if layer.quantizable)
+
+    @cached_property
+    def able(self) -> tuple[Layer, ...]:
+        """Those whose formats can be chosen: a function with a weight counts at 32 bits where that is not so."""
+        return tuple(layer for layer in self.quantizable if layer.type in TYPES or layer.asked)
 
     @cached_property
     def slots(self) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def _natural(layer: Layer, slot: str, blocks: bool) -> int | None:
     out = 1 if layer.transposed else 0
     if not blocks or layer.fan_in == Extent(1):
         return out
-    return -1 if layer.kind == "linear" else 1 - out
+    return -1 if layer.kind == "linear" and not layer.transposed else 1 - out
 
 
 def _data_axis(layer: Layer, slot: str) -> int | None:

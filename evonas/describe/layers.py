@@ -13,18 +13,20 @@ from evonas.graph import Chains
 from evonas.graph.assemble import extent_of
 from evonas.graph.attention import ATTENTION
 from evonas.graph.fold import foldable
+from evonas.graph.lines import where
 from evonas.graph.movement import MOVEMENT
 from evonas.graph.propagate import op_name
-from evonas.graph.sites import Site, argument, sites
+from evonas.graph.sites import Site, argument, inputs_first, sites
 from evonas.graph.structure import UseRecord
 from evonas.graph.units import first_along, varying
-from evonas.network import Layer
+from evonas.network import TYPES, Layer
 
 __all__ = ["Describer"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _RELU_MODULES = (nn.ReLU, nn.ReLU6)
 _F = nn.functional
+_PRODUCTS = ("matmul", "bmm", "mm", "mv", "einsum", "addmm", "baddbmm", "addbmm", "addmv", "tensordot", "bilinear")
 _RELU_FUNCTIONS = (torch.relu, torch.relu_, _F.relu, _F.relu_, _F.relu6, "relu", "relu_")
 
 
@@ -56,7 +58,7 @@ class Describer:
         modules = [name for name, _ in self.model.named_modules()]
         for place, site in enumerate(sites(traced.graph, traced.values, modules)):
             self._places[site] = place
-            if site.kind == "functional":
+            if site.kind in ("functional", "embedding"):
                 self._functional[site.node] = place
             elif site.node not in uses:  # a product with a weight is a layer of its own
                 self.sites.setdefault(site.node, []).append(site)
@@ -105,7 +107,8 @@ class Describer:
         module = self.model.get_submodule(str(node.target)) if node.op == "call_module" else None
         transposed = isinstance(module, nn.modules.conv._ConvTransposeNd) or "transpose" in str(node.target)
         times = read if transposed else positions
-        places = (self._functional[node],) if node in self._functional else ()
+        transposed = transposed or inputs_first(node)
+        able = self._stored(node) if module is None else {}
         known = self.found.get(use.layer)
         if known is not None and known.uses is not None:
             self.found[use.layer] = replace(
@@ -113,9 +116,11 @@ class Describer:
                 positions=known.positions + positions,
                 input_positions=known.input_positions + read,
                 uses=known.uses + times,
-                places=known.places + places if known.places and places else (),
+                **self._together(known, able, node, known.transposed == transposed),
             )
             return
+        if known is not None:
+            able = self._together(known, able, node, alike=False)
         tied = self._count(use.weight, use.layer)
         bias = f"{use.layer}.bias"
         self.found[use.layer] = Layer(
@@ -134,8 +139,22 @@ class Describer:
             module=module is not None,
             transposed=transposed,
             norm=self._folds.get(use.layer, ""),
-            places=places,
+            **able,
         )
+
+    def _stored(self, node: fx.Node) -> dict[str, Any]:
+        """What a layer says of the formats of a function with a weight, or why it can have none."""
+        if node in self._functional:
+            return {"places": (self._functional[node],)}
+        return {"why": f"its weight is computed from a parameter at {where(node)}"}
+
+    def _together(self, known: Layer, able: dict[str, Any], node: fx.Node, alike: bool) -> dict[str, Any]:
+        """The same for a layer that runs already, and once more at `node`, in the same way or not."""
+        why = known.why or able.get("why", "")
+        if known.module != (node.op == "call_module") or not alike:
+            once_more = "in its use as a weight" if known.type in TYPES else "its weight is used in another way"
+            why = why or f"{once_more} at {where(node)}"
+        return {"places": () if why else known.places + able.get("places", ()), "why": why}
 
     def _norm(self, node: fx.Node) -> None:
         name, ids = str(node.target), self.structure.ids[node]
@@ -154,9 +173,12 @@ class Describer:
     def _embedding(self, node: fx.Node, use: UseRecord) -> None:
         """A look-up; what the table's columns are follows a chain, its rows do not."""
         outputs, positions = self.elements(node)
+        able = self._stored(node) if node.op != "call_module" else {}
         known = self.found.get(use.layer)
         if known is not None:
-            self.found[use.layer] = replace(known, positions=known.positions + positions)
+            same = known.kind == "embedding"
+            together = self._together(known, able, node, same)
+            self.found[use.layer] = replace(known, positions=known.positions + positions * same, **together)
             return
         rows, columns = self.structure.shapes[use.weight]
         own = self._extent(use.outputs)
@@ -169,6 +191,7 @@ class Describer:
             positions=outputs.count({c.name: c.channels for c in self._chains}) * positions // columns,
             bias=False,
             module=node.op == "call_module",
+            **able,
         )
 
     def _tables(self) -> None:
@@ -304,7 +327,20 @@ class Describer:
         moving = [d for d in dims if bool((self.structure.slots[name, d] >= 0).any())][:2]
         extents = [self._extent(self.structure.slots[name, d]) for d in moving] + [Extent(1), Extent(1)]
         taps = int(torch.Size([size for d, size in enumerate(parameter.shape) if d not in moving]).numel())
-        self.found[f"parameter:{name}"] = Layer(name, "parameter", extents[1], extents[0], fan_in=extents[1], taps=taps)
+        self.found[f"parameter:{name}"] = Layer(
+            name, "parameter", extents[1], extents[0], fan_in=extents[1], taps=taps, why=self._multiplied(name)
+        )
+
+    def _multiplied(self, name: str) -> str:
+        """Why a parameter that a function multiplies with can have no format; empty where none does."""
+        nodes = self.structure.traced.graph.nodes
+        holders = [n for n in nodes if n.op == "get_attr" and self.canonical.get(str(n.target)) == name]
+        while holders:
+            for user in (found := [user for node in holders for user in node.users]):
+                if op_name(user) in _PRODUCTS:
+                    return f"what multiplies with it at {where(user)} is not followed: it is not in flops, macs or bops"
+            holders = [user for user in found if op_name(user) in MOVEMENT]
+        return ""
 
     def _count(self, name: str, layer: str) -> str:
         """Mark a parameter as counted by `layer`; the other layer that it, or one tied to it, belongs to already."""

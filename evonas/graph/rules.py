@@ -71,6 +71,11 @@ def _linear(flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None = N
     return linear(flow, ids, weight, bias)
 
 
+def _matmul(flow: Flow, first: Tensor | ParamRef, *args: Any, **kw: Any) -> Tensor:
+    (second,) = (*args, *(kw[name] for name in ("other", "mat2") if name in kw))
+    return matmul(flow, first, second)
+
+
 def _conv(flow: Flow, ids: Tensor, weight: ParamRef, bias: ParamRef | None = None, *args: Any, **kw: Any) -> Tensor:
     groups = kw.get("groups", args[3] if len(args) > 3 else 1)
     return conv(flow, ids, weight, bias, groups, transposed=False)
@@ -146,9 +151,7 @@ WEIGHTED: dict[str, Rule] = {
     "rms_norm": _layer_norm,
     "prelu": _prelu,
     "embedding": _embedding,
-    "matmul": matmul,
-    "bmm": matmul,
-    "mm": matmul,
+    **dict.fromkeys(("matmul", "bmm", "mm"), _matmul),
     "einsum": einsum,
 }
 FUNCTIONS: dict[str, Rule] = {

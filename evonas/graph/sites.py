@@ -13,22 +13,22 @@ from torch import Tensor, fx
 from evonas.graph.attention import ATTENTION, attention_mix, attention_scores, split_problem
 from evonas.graph.writes import KEPT
 
-__all__ = ["Key", "Site", "argument", "sites"]
+__all__ = ["Key", "Site", "argument", "inputs_first", "sites"]
 
 Key = int | str | None  # where a call has an argument: its position or its keyword; None where it has none
 
-_MATMULS = (torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm", "__matmul__")
+_MATMULS = (torch.matmul, torch.bmm, torch.mm, operator.matmul, "matmul", "bmm", "mm", "__matmul__")
 _WEIGHTED = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _ADDS = (torch.add, operator.add, "add", "__add__")
 _ADDS_IN_PLACE = (operator.iadd, "add_", "__iadd__")  # what others read: `settle` has left no other one
 
 
 class Site(NamedTuple):
-    """A product (`matmul`) or sum (`add`) of two activations, or a function that takes a parameter as its weight.
+    """A product (`matmul`) or sum (`add`) of two activations, or a function with a parameter as its weight or table.
 
     Args:
         node: that computes it.
-        kind: `matmul`, `add` or `functional`.
+        kind: `matmul`, `add`, `functional` or `embedding`.
         name: path of the module that it is in, and `matmul`, `add`, `scores` or `mix`, numbered where there are more.
         operands: where the node takes them; None for one that it computes itself.
         why: it can have no formats; empty when it can.
@@ -67,16 +67,25 @@ def sites(graph: fx.Graph, values: Mapping[fx.Node, Any], taken: Collection[str]
             fed.add(node)
         for kind, word, operands in _calls(node):
             activations = [argument(node, key) for key in operands if key is not None]
-            if kind == "functional":
-                weight = activations.pop()
-                if not (isinstance(weight, fx.Node) and weight.op == "get_attr"):
-                    continue
+            if kind in ("functional", "embedding") and not _is_stored(activations.pop()):
+                continue
             if not all(_is_activation(a, values) for a in activations):
                 continue
             if kind == "add" and not all(a in fed for a in activations):
                 continue
             found.append(Site(node, kind, _name(node, word, names), operands, _why(node)))
     return found
+
+
+def inputs_first(node: fx.Node) -> bool:
+    """Whether `node` is a product with a stored matrix, `x @ weight`, which so has its inputs along the first axis."""
+    second = argument(node, 1 if len(node.args) > 1 else "mat2" if "mat2" in node.kwargs else "other")
+    return node.target in _MATMULS and _is_stored(second)
+
+
+def _is_stored(node: Any) -> bool:
+    """Whether an argument is a parameter or buffer as it is."""
+    return isinstance(node, fx.Node) and node.op == "get_attr"
 
 
 def _calls(node: fx.Node) -> list[tuple[str, str, tuple[Key, Key]]]:
@@ -87,8 +96,11 @@ def _calls(node: fx.Node) -> list[tuple[str, str, tuple[Key, Key]]]:
     first = 0 if node.args else "input"
     if node.target in _WEIGHTED:
         return [("functional", "functional", (first, 1 if len(node.args) > 1 else "weight"))]
+    if node.target is F.embedding:
+        return [("embedding", "embedding", (None, 1 if len(node.args) > 1 else "weight"))]
     if node.target in _MATMULS:
-        return [("matmul", "matmul", (first, second))]
+        kind = "functional" if inputs_first(node) else "matmul"
+        return [(kind, kind, (first, second))]
     if node.target in (*_ADDS, *_ADDS_IN_PLACE):
         return [("add", "add", (first, second))]
     if node.target is torch.einsum and len(node.args) == 3:

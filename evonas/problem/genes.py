@@ -109,8 +109,8 @@ def with_rules(base: PlanSpace, rules: Sequence[Rule], *, channels: bool = True)
     for rule in rules:
         _require_types(rule, network)
         if "data_out" in rule.tensors:
-            network = network.asking(outputs=[layer.name for layer in _fitting(rule, network.quantizable, aliases)])
-    layers = network.quantizable
+            network = network.asking(outputs=[layer.name for layer in _fitting(rule, network.able, aliases)])
+    layers = network.able
     taken: set[str] = set()
     genes: list[Gene] = []
     targets: dict[str, list[str]] = {}
@@ -133,7 +133,10 @@ def with_rules(base: PlanSpace, rules: Sequence[Rule], *, channels: bool = True)
 
 def _require_types(rule: Rule, network: Network) -> None:
     """Raise unless `network` has layers of the optional types of `rule`, and these are the types of its layers."""
-    there = {layer.type for layer in network.quantizable if layer.type in TYPES or layer.asked}
+    for pattern in rule.layers:
+        if pattern in network.barred and pattern not in {layer.name for layer in network.able}:
+            raise InvalidArgument(f"layer `{pattern}` can have no formats: {network.barred[pattern]}; leave it out")
+    there = {layer.type for layer in network.able}
     for kind in rule.types:
         if kind in OPTIONAL and kind not in there:
             raise InvalidArgument(

@@ -84,10 +84,9 @@ def _asked(network: Network, space: JointSpace) -> tuple[Network, list[Layer]]:
             if word not in valid:
                 raise unknown_name(kind, str(word), valid)
     network = network.asking(space.types)
-    able = [layer for layer in network.quantizable if layer.type in TYPES or layer.asked]
-    chosen = _chosen("layer", space.layers, [layer.name for layer in able])
+    chosen = _chosen("layer", space.layers, [layer.name for layer in network.able])
     # A layer whose weight another one holds has no genes of its own.
-    layers = [layer for layer in able if layer.name in chosen and layer.type in space.types and not layer.tied]
+    layers = [layer for layer in network.able if layer.name in chosen and layer.type in space.types and not layer.tied]
     if "data_out" in space.tensors:
         network = network.asking(outputs=[layer.name for layer in layers])
         named = {layer.name for layer in layers}

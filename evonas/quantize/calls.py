@@ -70,7 +70,7 @@ def data_keys(node: fx.Node, layer: Layer, site: Site | None) -> dict[str, tuple
 
 def weight_key(layer: Layer, site: Site | None) -> Key:
     """The argument that is the weight of a function; None where a module has it."""
-    return site.operands[1] if site is not None and layer.type == "functional" else None
+    return site.operands[1] if site is not None and layer.type in ("functional", "embedding") else None
 
 
 def weight_of(node: fx.Node, key: Key) -> str:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -254,7 +255,8 @@ class PostTraining:
         if slot in ("weight", "bias"):
             weight = weight_key(layer, self._sites[node][1]) if node in self._sites else None
             name = f"{layer.name}.{slot}" if weight is None else weight_of(node, weight)
-            return self.graph.get_parameter(name).detach()
+            stored: Tensor = attrgetter(name)(self.graph)  # a parameter, or a buffer that a function multiplies with
+            return stored.detach()
         args, kwargs = self._arguments(node)
         if slot == "data_out":
             with torch.no_grad():

@@ -205,3 +205,34 @@ def test_a_problem_in_a_file_resumes_with_the_options_that_it_was_given(
     code, out, error = run_here("resume", "run", "--budget", "6", "--no-figures", capsys=capsys)
     assert code == 0, error
     assert "6 evaluations" in out
+
+
+HOSTILE = """
+import torch
+from torch import nn
+import evonas
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        y = self.a(x)
+        before = y.view(-1, 2, 2)
+        y += self.b(y)
+        y = y + x
+        return self.c(y * before.flatten(1))
+
+data = (torch.randn(40, 4), torch.arange(40) % 2)
+problem = evonas.ModelProblem(Net().eval(), train=data, validation=data, test=data, space={"widths": [4, 8]})
+"""
+
+
+def test_space_says_which_sums_stay_in_float_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "hostile.py").write_text(HOSTILE)
+    code, out, error = run_here("space", f"{tmp_path / 'hostile.py'}:problem", capsys=capsys)
+    assert code == 0, error
+    assert re.search(r"^ *add +add_1$", out, re.MULTILINE)
+    reason = r"it writes into a value that `return self.c\(y \* before.flatten\(1\)\)` \(hostile.py:\d+\) still has"
+    assert re.search(rf"^ *add +{reason}", out, re.MULTILINE)

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from evonas.describe import describe
 from evonas.engine import Engine
+from evonas.errors import InvalidArgument
 from evonas.formats import Format, parse
 from evonas.graph import find_chains
 from evonas.network import OPTIONAL, Network
 from evonas.plan import LayerPlan, PlanSpace
+from evonas.problem.genes import Rule, with_rules
 from evonas.quantize import PostTraining
 from evonas.space import Gene
 from evonas.training import seeded
@@ -212,6 +214,148 @@ def test_a_function_takes_its_weight_in_a_format() -> None:
     found, _, _ = ready(model, inputs, specs)
     x = torch.relu(F.conv1d(fixed(inputs, 4, 2), fixed(model.kernel, 4, 1), padding=1))
     assert torch.equal(found, F.linear(x.flatten(1), fixed(model.weight, 3, 1), model.bias))
+
+
+class Stored(nn.Module):
+    """A product with a matrix of the model, written one of the ways there are."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.a, self.c, self.how = nn.Linear(6, 4), nn.Linear(5, 3), how
+        self.weight, self.bias = nn.Parameter(torch.randn(4, 5)), nn.Parameter(torch.randn(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, w = self.a(x), self.weight
+        ways = {
+            "@": lambda: x @ w + self.bias,
+            "matmul": lambda: torch.matmul(x, other=w),
+            "method": lambda: x.matmul(w),
+            "mm": lambda: torch.mm(x, w),
+            "addmm": lambda: torch.addmm(self.bias, x, w),
+            "einsum": lambda: torch.einsum("bi,io->bo", x, w),
+            "turned": lambda: F.linear(x, w.t()),
+            "twice": lambda: F.linear(F.linear(x @ w, w) @ w, torch.eye(5)),
+        }
+        return self.c(ways[self.how]())
+
+
+@pytest.mark.parametrize("how", ["@", "matmul", "method", "mm"])
+def test_a_product_with_a_matrix_of_the_model_is_a_layer(how: str) -> None:
+    model, inputs = seeded(lambda: Stored(how), 0), torch.randn(8, 6)
+    specs = {"weight.data_in": "fixed4.1", "weight.weight": "fixed3.1"}
+    found, _, network = ready(model, inputs, specs)
+    product = fixed(model.a(inputs), 4, 1) @ fixed(model.weight, 3, 1)
+    assert torch.equal(found, model.c(product + model.bias if how == "@" else product))
+    assert next(layer for layer in network.layers if layer.name == "weight").type == "functional"
+    assert not network.barred
+
+
+@pytest.mark.parametrize(("spec", "axis"), [("int4c", 1), ("bfp4b2", 0)])
+def test_scales_and_blocks_of_such_a_matrix_lie_where_its_outputs_and_inputs_are(spec: str, axis: int) -> None:
+    model, inputs = seeded(lambda: Stored("@"), 0), torch.randn(8, 6)
+    found, plan, _ = ready(model, inputs, {"weight.weight": spec})
+    fmt: Format = plan["weight"].weight
+    assert getattr(fmt, "axis") == axis  # noqa: B009
+    weight = parse(spec if axis else "bfp4b2").calibrate(model.weight.t()).quantize(model.weight.t()).t()
+    assert torch.equal(found, model.c(model.a(inputs) @ weight + model.bias))
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("addmm", "what multiplies with it at"),
+        ("einsum", "what multiplies with it at"),
+        ("turned", "its weight is computed from a parameter at"),
+        ("twice", "its weight is used in another way at"),
+    ],
+)
+def test_a_matrix_that_can_have_no_format_is_named_with_the_reason(how: str, why: str) -> None:
+    model, inputs = seeded(lambda: Stored(how), 0), torch.randn(8, 6)
+    network = describe(find_chains(model.eval(), inputs)).asking(OPTIONAL)
+    assert network.barred["weight"].startswith(why)
+    assert f'"{how}": lambda' in network.barred["weight"]
+    assert "weight" not in {layer.name for layer in network.able}
+    base = PlanSpace(network, [Gene("a.weight", (parse("fixed3"), parse("fixed4")))])
+    rule = Rule(("fixed3", "fixed4"), types=("linear", "functional"), layers=("weight",))
+    with pytest.raises(InvalidArgument, match="layer `weight` can have no formats: ") as caught:
+        with_rules(base, [rule])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_module_whose_weight_a_function_uses_too_says_that_it_is_float_there() -> None:
+    class Again(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(self.fc(x), self.fc.weight)
+
+    model, inputs = seeded(Again, 0), torch.randn(8, 4)
+    found, _, network = ready(model, inputs, {"fc.weight": "fixed3.1"})
+    assert network.barred["fc"].startswith("in its use as a weight at `return F.linear(self.fc(x), self.fc.weight)`")
+    assert torch.equal(found, F.linear(F.linear(inputs, fixed(model.fc.weight, 3, 1), model.fc.bias), model.fc.weight))
+
+
+def test_a_table_that_a_function_looks_up_has_a_format() -> None:
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows, self.head = nn.Parameter(torch.randn(7, 4)), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(F.embedding(x, self.rows) + F.embedding(x + 1, weight=self.rows))
+
+    model, inputs = seeded(Rows, 0), torch.arange(12).reshape(3, 4) % 6
+    found, plan, _ = ready(model, inputs, {"rows.weight": "fixed3.1"})
+    table = fixed(model.rows, 3, 1)
+    assert torch.equal(found, model.head(table[inputs] + table[inputs + 1]))
+    assert set(plan["rows"].formats) == {"weight"}
+
+
+class Grouped(nn.Module):
+    """Attention of 4 heads of queries, of which each two share a head of keys and values; it may drop."""
+
+    def __init__(self, dropout: str = "") -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.out = nn.Linear(8, 8), nn.Linear(8, 4), nn.Linear(8, 4), nn.Linear(8, 3)
+        self.dropout = dropout
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (layer(x).unflatten(2, (-1, 2)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        return q, k, v
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.heads(x)
+        p = 0.5 if self.dropout == "always" or (self.dropout and self.training) else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, enable_gqa=True)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("dropout", ["", "in training"])
+def test_grouped_queries_have_formats_for_the_heads_that_they_share(dropout: str) -> None:
+    model, inputs = seeded(lambda: Grouped(dropout), 0), torch.randn(4, 5, 8)
+    specs = {"scores.data_in": "fixed4.2", "scores.data_in2": "fixed5.3", "mix.data_in": "fixed6.5"}
+    found, _, network = ready(model, inputs, specs | {"mix.data_in2": "fixed7.4"})
+    q, k, v = model.heads(inputs)
+    k, v = (heads.repeat_interleave(2, 1) for heads in (fixed(k, 5, 3), fixed(v, 7, 4)))
+    scores = (fixed(q, 4, 2) @ k.transpose(-2, -1)) * 2**-0.5
+    mixed = fixed(scores.softmax(-1), 6, 5) @ v
+    torch.testing.assert_close(found, model.out(mixed.transpose(1, 2).flatten(2)))
+    shapes = {layer.name: (layer.second_positions, layer.second) for layer in network.layers if layer.kind == "matmul"}
+    assert {name: positions * extent.count({}) for name, (positions, extent) in shapes.items()} == {
+        "scores": 2 * 5 * 2,
+        "mix": 2 * 5 * 2,
+    }
+    plain, _, _ = ready(model, inputs, {"scores.data_in": "float32"})
+    torch.testing.assert_close(plain, model(inputs))
+
+
+def test_attention_that_drops_in_evaluation_too_says_so() -> None:
+    model, inputs = seeded(lambda: Grouped("always"), 0), torch.randn(4, 5, 8)
+    network = describe(find_chains(model.eval(), inputs)).asking(OPTIONAL)
+    assert network.barred == dict.fromkeys(("scores", "mix"), "it drops at random in evaluation too (`dropout_p`)")
+    assert not [layer for layer in network.quantizable if layer.kind == "matmul"]
 
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
