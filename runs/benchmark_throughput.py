@@ -32,6 +32,7 @@ from torchmetrics.classification import MulticlassAccuracy
 import evonas
 from evonas.describe import describe
 from evonas.engine import Engine, Labelled, scores
+from evonas.engine.fused import load as load_kernels
 from evonas.formats import Fixed
 from evonas.graph import find_chains
 from evonas.plan import PlanSpace
@@ -310,9 +311,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--at-most", type=int, default=64)
     parser.add_argument("--data", default="", help="a file of jets")
+    parser.add_argument("--plain", action="store_true", help="without numba")
     parser.add_argument("--growth", action="store_true", help="draw how the cost grows, and nothing else")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    start = time.process_time()
+    loaded = not arguments.plain and load_kernels() is not None  # the engine would by itself, after a while
+    print(f"numba: {f'loaded in {time.process_time() - start:.1f} CPU s' if loaded else 'not used'}", flush=True)
     if arguments.growth:
         growth()
         return

@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from evonas.engine.fused import kernels
 from evonas.engine.kernels import General, GeneralStep
 from evonas.engine.linear import grid_of, largest_inputs
 from evonas.engine.values import Listed, Value
@@ -42,13 +44,13 @@ class Convolution(General):
             assert plan is not None
             convolved = self._exact(plan)
             if convolved is not None and step.data[variant] != last:
-                (arrived, *_), _ = self.arguments(step, values, variant)
+                (arrived, *_), _ = self.arguments(step, values, variant, turned=True)
                 codes, last = _codes(plan.data_in, arrived), step.data[variant]
             if convolved is None or codes is None:
                 found.append(self.alone(step, values, variant, plan))
             else:
                 found.append(convolved(codes))
-        return Listed(found)
+        return Listed(found, turned=True)
 
     def _exact(self, plan: LayerPlan) -> _Convolved | None:
         """The convolution in integers under `plan`, made once; None where that may not be exact."""
@@ -64,12 +66,16 @@ class Convolution(General):
 
 
 def _codes(data: Format, values: Tensor) -> Tensor | None:
-    """`values` as integers of a fixed-point format of at most 8 bits, 128 added; None if one is not a number."""
-    scale, low, high = grid_of(data)
-    codes = (values * scale).round_().clamp_(low, high).add_(128.0)
-    if bool(codes.sum().isnan()):
-        return None
-    return codes.to(torch.uint8).contiguous(memory_format=torch.channels_last)
+    """`values` (images) as integers of a fixed-point format of at most 8 bits, 128 added; None if one is NaN."""
+    grid = grid_of(data)
+    values = values.contiguous(memory_format=torch.channels_last)
+    compiled = kernels(values.device, values.numel())
+    if compiled is None:
+        codes = (values * grid.scale).round_().clamp_(grid.lowest, grid.highest).add_(128.0)
+        return None if bool(codes.sum().isnan()) else codes.to(torch.uint8)
+    found = torch.empty_like(values, dtype=torch.uint8)
+    read, written = (tensor.permute(0, 2, 3, 1).reshape(-1).numpy() for tensor in (values, found))
+    return None if compiled.encode(read, *map(np.float32, grid), written) else found
 
 
 def _eight_bit(module: Any, plan: LayerPlan, weight: Tensor, bias: Tensor | None) -> _Convolved | None:
@@ -92,7 +98,6 @@ def _integers(module: Any, data: float, weights: float, weight: Tensor, bias: Te
         found: Tensor = torch.ops.onednn.qconv2d_pointwise(
             codes, 1 / data, 128, packed, scales, zeros, None, *shape, 1.0, 0, torch.float32, "none", [], ""
         )
-        found = found.contiguous()  # the layout of the plain path, on which what follows may depend
         return found if bias is None else found.add_(bias.view(1, -1, 1, 1))
 
     return convolved

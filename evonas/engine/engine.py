@@ -17,7 +17,7 @@ from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 
 from evonas.engine.convolution import Convolution
-from evonas.engine.kernels import General, Kernel, Relu, Step
+from evonas.engine.kernels import Elementwise, General, Kernel, Relu, Step
 from evonas.engine.linear import Linear
 from evonas.engine.planning import Parts, Variants, blocks_of, parts_of, sorted_rows, variants_of
 from evonas.engine.values import Listed, Value
@@ -28,7 +28,7 @@ from evonas.space import IntArray
 
 __all__ = ["MEMORY", "Engine", "Outputs"]
 
-MEMORY = 16 * 2**20  # bytes of values at once: a few times the cache of a core
+MEMORY = 8 * 2**20  # bytes of values at once: a few times the cache of a core
 _CHUNK = 512  # samples at once, at most
 _LEAST_CHUNK = 32
 _NODE = 2**20  # floats of a chunk of the largest node: convolutions of fewer samples cost more each
@@ -127,6 +127,8 @@ class Engine:
             return Linear(self._network, node, parts, self._memory)
         if parts is not None and not parts.plans[0].layer.rounds and Convolution.suits(module, node, rank):
             return Convolution(self._network, node, parts)
+        if parts is None and Elementwise.suits(node, module, rank):
+            return Elementwise(self._network, node, parts)
         return Relu(node) if Relu.suits(node, module) else General(self._network, node, parts)
 
 

@@ -5,8 +5,10 @@ A kernel plans a block once (`prepare`) and then runs it for every chunk of samp
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +24,7 @@ from evonas.plan import LayerPlan
 from evonas.quantize import PostTraining
 from evonas.space import IntArray
 
-__all__ = ["General", "Kernel", "Relu", "Sources", "Step"]
+__all__ = ["Elementwise", "General", "Kernel", "Relu", "Sources", "Step"]
 
 Sources = Mapping[Node, IntArray]  # node -> which of its values each genome of a block has, shape (genomes,)
 
@@ -76,7 +78,7 @@ class Relu:
         value = values[self._source]
         if isinstance(value, Stack):
             return Stack(value.data, relu=True)
-        return Listed([torch.relu(one) for one in value.values])
+        return Listed([torch.relu(one) for one in value.values], value.turned)
 
 
 @dataclass(frozen=True)
@@ -133,14 +135,56 @@ class General:
         args, kwargs = self._network.rounded_inputs(self._node, plan, args, kwargs)
         return self._network.run_layer(self._node, plan, args, kwargs)
 
-    def arguments(self, step: GeneralStep, values: Mapping[Node, Value], variant: int) -> tuple[Any, Any]:
-        """The node's arguments for one variant."""
+    def arguments(
+        self, step: GeneralStep, values: Mapping[Node, Value], variant: int, *, turned: bool = False
+    ) -> tuple[Any, Any]:
+        """The node's arguments for one variant; `turned` when they may lie in memory as they do."""
 
         def fetch(node: Node) -> Any:
-            return values[node].one(int(step.sources[node][variant]))
+            value, which = values[node], int(step.sources[node][variant])
+            return value.values[which] if turned and isinstance(value, Listed) else value.one(which)
 
         arguments: Any = map_arg((self._node.args, self._node.kwargs), fetch)
         args, kwargs = arguments
         if mutates(self._network.graph, self._node):
             args = (args[0].clone(), *args[1:])  # other variants still need it
         return args, kwargs
+
+
+class Elementwise(General):
+    """A node that does to each element of images what it does whatever their layout: they stay channels last."""
+
+    @staticmethod
+    def suits(node: Node, module: nn.Module | None, rank: int) -> bool:
+        """Whether a node that receives a tensor of `rank` dimensions is one of these."""
+        if rank != 4 or node.kwargs:
+            return False
+        if node.op == "call_module":
+            batch_norm = type(module) is nn.BatchNorm2d and not module.training
+            return type(module) is nn.Identity or (batch_norm and layouts_agree())
+        same = len(node.args) == 2 and all(isinstance(read, Node) for read in node.args)
+        return same and node.target in (operator.add, torch.add, "add")
+
+    def run(self, step: GeneralStep, values: Mapping[Node, Value]) -> Listed:
+        found = []
+        for variant in range(len(step.ids)):
+            args, kwargs = self.arguments(step, values, variant, turned=True)
+            found.append(self._network.run_node(self._node, args, kwargs))
+        turned = any(isinstance(value := values[node], Listed) and value.turned for node in step.sources)
+        return Listed(found, turned)
+
+
+@cache
+def layouts_agree() -> bool:
+    """Whether a batch norm gives the same bits whatever the layout: vectors of it begin and end elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((3, 19, 7, 5), (2, 32, 14, 14), (5, 3, 1, 9)):
+        values = torch.randn(shape, generator=generator)
+        four = torch.rand(4, shape[1], generator=generator).add_(0.1)
+        found = [
+            nn.functional.batch_norm(values.contiguous(memory_format=layout), four[0], four[1], four[2], four[3])
+            for layout in (torch.contiguous_format, torch.channels_last)
+        ]
+        if not torch.equal(*found):
+            return False
+    return True

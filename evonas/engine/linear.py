@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from evonas.engine.fused import kernels
 from evonas.engine.kernels import Sources
 from evonas.engine.planning import Parts, Variants
 from evonas.engine.values import Stack, Value, stacked
@@ -103,6 +104,41 @@ class _Rounding:
         target.clamp_(0.0 if value.relu else self.grid.lowest, self.grid.highest)
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """The distinct inputs that go through batched products.
+
+    Args:
+        source: which of the values that arrive each is made of, shape (u,).
+        grids: scale, lowest and highest integer of the format of each, shape (u, 3), float32.
+        roundings: the same, format by format.
+    """
+
+    source: IntArray
+    grids: np.ndarray[tuple[int, int], np.dtype[np.float32]]
+    roundings: tuple[_Rounding, ...]
+
+    @classmethod
+    def of(cls, source: IntArray, grids: Sequence[Grid], device: torch.device) -> _Inputs:
+        """Those made of the values `source`, shape (u,), of which each has its own of `grids`."""
+        table = np.array(grids, dtype=np.float32).reshape(-1, 3)
+        return cls(source, table, tuple(_roundings(source, grids, device)))
+
+    def rounded(self, value: Stack) -> Tensor:
+        """On the integer grids of their formats, shape (u, channels, samples)."""
+        found = value.data.new_empty(len(self.source), *value.data.shape[1:])
+        compiled = kernels(value.data.device, found.numel())
+        if compiled is not None and value.data.is_contiguous():
+            read, written = value.data.numpy(), found.numpy()
+            flat = (len(read), -1), (len(written), -1)
+            if len(written):
+                compiled.gather(read.reshape(flat[0]), self.source, self.grids, value.relu, written.reshape(flat[1]))
+            return found
+        for rounding in self.roundings:
+            rounding.write(value, found)
+        return found.round_()
+
+
 def _roundings(source: IntArray, grids: Sequence[Grid], device: torch.device) -> Iterator[_Rounding]:
     """The inputs made of the values `source`, shape (u,): consecutive ones of the same of `grids` together."""
     start = 0
@@ -158,16 +194,14 @@ class LinearStep:
     Args:
         ids: the variants, ascending, shape (v,).
         position: where each lies among the results, shape (v,).
-        inputs: how many distinct inputs go through batched products.
-        roundings, products: how these are made, and what becomes of them.
+        inputs, products: what goes through batched products, and these.
         doubts: those of them whose inputs must be looked at.
         alone: of the others: which of the results, of the values that arrive, and of the layer's plans.
     """
 
     ids: IntArray
     position: IntArray
-    inputs: int
-    roundings: tuple[_Rounding, ...]
+    inputs: _Inputs
     products: tuple[_Product, ...]
     doubts: _Doubts
     alone: tuple[tuple[int, int, int], ...]
@@ -208,8 +242,7 @@ class Linear:
         return LinearStep(
             ids,
             position,
-            len(chosen),
-            tuple(_roundings(source[chosen], [self._bank.grids[i] for i in part[chosen]], self._bank.weight.device)),
+            _Inputs.of(source[chosen], [self._bank.grids[i] for i in part[chosen]], self._bank.weight.device),
             tuple(self._kept(product) for product in _products(counts[ranked], part[order], self._bank.weight.device)),
             _Doubts(doubtful, rank[doubtful], source[which], part[which]),
             tuple((int(position[i]), int(source[i]), int(part[i])) for i in alone),
@@ -219,26 +252,17 @@ class Linear:
         """The same with its weights, while they take less than `memory` for all genomes."""
         if self._bank.weight[0].numel() * len(self._parts.picks) * 4 > self._memory:
             return product
-        return replace(product, tensors=self._bank.of_outputs(product.parts))
+        return replace(product, tensors=self._bank.of_product(product))
 
     def run(self, step: LinearStep, values: Mapping[Node, Value]) -> Stack:
         arrived = stacked(values[self._source])
-        inputs, samples, outputs = arrived.data.shape[1], arrived.data.shape[2], self._bank.weight.shape[1]
+        samples, outputs = arrived.data.shape[2], self._bank.weight.shape[1]
         found = arrived.data.new_empty(len(step.ids), outputs, samples)
-        rounded = arrived.data.new_empty(step.inputs, inputs, samples)
-        for rounding in step.roundings:
-            rounding.write(arrived, rounded)
-        rounded.round_()
+        rounded = step.inputs.rounded(arrived)
         for product in step.products:
             group = rounded[product.inputs]
-            weight, bias = product.tensors or self._bank.of_outputs(product.parts)
-            shape = (len(group), -1, -1)
-            torch.baddbmm(
-                bias.expand(shape),
-                weight.expand(shape),
-                group,
-                out=found[product.outputs].view(len(group), -1, samples),
-            )
+            weight, bias = product.tensors or self._bank.of_product(product)
+            torch.baddbmm(bias, weight, group, out=found[product.outputs].view(len(group), -1, samples))
         for position, source, part in [*step.alone, *self._inexact(step.doubts, rounded, arrived.relu)]:
             plan = self._parts.plans[part]
             args, kwargs = self._network.rounded_inputs(self._node, plan, (arrived.one(source),), {})
@@ -275,9 +299,11 @@ class _Bank:
     grids: Sequence[Grid]
     room: FloatArray
 
-    def of_outputs(self, parts: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and biases of `parts` (inputs, outputs of each), those of an input one below the other."""
-        return self.weight[parts].flatten(1, 2), self.bias[parts].flatten(1, 2)
+    def of_product(self, product: _Product) -> tuple[Tensor, Tensor]:
+        """Weights and biases for each of its inputs, those of an input one below the other."""
+        count = product.inputs.stop - product.inputs.start
+        found = [bank[product.parts].flatten(1, 2).expand(count, -1, -1) for bank in (self.weight, self.bias)]
+        return found[0], found[1]
 
     @property
     def fixed(self) -> BoolArray:

@@ -6,7 +6,6 @@ of 2^-30 nats, in which no order of summation loses anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor
 
 from evonas.engine.engine import Engine
+from evonas.engine.fused import kernels
 from evonas.engine.values import stacked
-from evonas.space import FloatArray, IntArray
+from evonas.space import BoolArray, FloatArray, IntArray
 
 __all__ = ["Labelled", "Scores", "Totals", "scores", "totals"]
 
@@ -52,14 +52,17 @@ class Labelled:
         self.inputs = inputs[filled]
         self.count = len(targets)
         self._targets = targets[order].cpu().numpy()
+        self._runs: dict[tuple[int, int], IntArray] = {}
 
-    def runs(self, samples: slice) -> Iterator[tuple[int, slice]]:
-        """Each class among `samples`, and where it lies in them."""
-        targets = self._targets[samples]
-        starts = np.flatnonzero(np.diff(targets, prepend=-1))
-        stops = [*starts[1:], len(targets)][: len(starts)]  # a chunk of repeats alone has no class
-        for start, stop in zip(starts, stops, strict=True):
-            yield int(targets[start]), slice(int(start), int(stop))
+    def runs(self, samples: slice) -> IntArray:
+        """Each class among `samples`, and the first and the end of its own in them, shape (r, 3)."""
+        key = (samples.start, samples.stop)
+        if key not in self._runs:
+            targets = self._targets[samples]
+            starts = np.flatnonzero(np.diff(targets, prepend=-1))  # a chunk of repeats alone has none
+            stops = np.append(starts[1:], len(targets))[: len(starts)]
+            self._runs[key] = np.stack([targets[starts], starts, stops], axis=1).astype(np.int64)
+        return self._runs[key]
 
 
 @dataclass(frozen=True)
@@ -98,19 +101,31 @@ def totals(engine: Engine, genomes: IntArray, data: Labelled, *, loss: bool = Tr
     lost = np.zeros(len(genomes)) if loss else np.full(len(genomes), np.nan)
     finite = np.ones(len(genomes), dtype=np.bool_)
     for found in engine.run(genomes, data.inputs):
-        runs = list(data.runs(found.samples))
+        runs = data.runs(found.samples)
         logits = stacked(found.value).exact()
-        right[found.genomes] += _right(logits, runs).cpu().numpy()[found.variants]
-        finite[found.genomes] &= _finite(logits).cpu().numpy()[found.variants]
+        answers, sound = _counted(logits, runs)
+        right[found.genomes] += answers[found.variants]
+        finite[found.genomes] &= sound[found.variants]
         if loss:
             lost[found.genomes] += _lost(logits, runs).cpu().numpy()[found.variants]
     return Totals(right, lost, finite, data.count)
 
 
-def _right(logits: Tensor, runs: list[tuple[int, slice]]) -> Tensor:
+def _counted(logits: Tensor, runs: IntArray) -> tuple[IntArray, BoolArray]:
+    """How many answers are right and whether all logits are finite, both shape (variants,); see `_right`."""
+    compiled = kernels(logits.device, logits.numel())
+    if compiled is None or not logits.is_contiguous() or logits.dtype != torch.float32:
+        return _right(logits, runs).cpu().numpy(), _finite(logits).cpu().numpy()
+    right, finite = np.empty(len(logits), np.int64), np.empty(len(logits), np.bool_)
+    compiled.count(logits.numpy(), runs, right, finite)
+    return right, finite
+
+
+def _right(logits: Tensor, runs: IntArray) -> Tensor:
     """How many answers are right, shape (variants,), for logits (variants, classes, samples)."""
     total = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    for label, samples in runs:
+    for label, start, stop in runs.tolist():
+        samples = slice(start, stop)
         mine = logits[:, label, samples]
         right = torch.ones_like(mine, dtype=torch.bool)
         if label:
@@ -127,11 +142,11 @@ def _finite(logits: Tensor) -> Tensor:
     return flat.amax(1).isfinite() & flat.amin(1).isfinite()
 
 
-def _lost(logits: Tensor, runs: list[tuple[int, slice]]) -> Tensor:
+def _lost(logits: Tensor, runs: IntArray) -> Tensor:
     """Sum of the cross entropies in units of 2^-30 nats, shape (variants,), float64 that holds whole numbers."""
     highest = logits.amax(1)
     losses = (logits - highest.unsqueeze(1)).exp_().sum(1).log_().add_(highest)
     total = torch.zeros(len(logits), dtype=torch.float64, device=logits.device)
-    for label, samples in runs:
-        total += (losses[:, samples] - logits[:, label, samples]).double().mul_(_STEPS).round_().sum(1)
+    for label, start, stop in runs.tolist():
+        total += (losses[:, start:stop] - logits[:, label, start:stop]).double().mul_(_STEPS).round_().sum(1)
     return total

@@ -39,16 +39,23 @@ class Stack:
 
 @dataclass(frozen=True)
 class Listed:
-    """Values of any kind, one for each variant."""
+    """Values of any kind, one for each variant.
+
+    Args:
+        values: the values.
+        turned: whether they are images that may lie in memory channels last, other than in the plain path.
+    """
 
     values: Sequence[Any]
+    turned: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
 
     def one(self, variant: int) -> Any:
-        """What the node returns for one variant."""
-        return self.values[variant]
+        """What the node returns for one variant, laid out as in the plain path, on which last bits may depend."""
+        value = self.values[variant]
+        return torch.empty(value.shape, dtype=value.dtype).copy_(value) if self.turned else value
 
 
 Value = Stack | Listed

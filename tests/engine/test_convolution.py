@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from evonas.chains import Extent
 from evonas.engine.convolution import _codes, _eight_bit, eight_bits_work
+from evonas.engine.values import Listed
 from evonas.formats import Fixed
 from evonas.plan import Layer, LayerPlan
 
@@ -50,7 +51,9 @@ def test_integers_give_the_bits_of_floats(data: st.DataObject, data_bits: int, w
         assert codes is not None
         found = convolved(codes)
         assert torch.equal(found, module(plan.data_in.quantize(values)))
-        assert found.is_contiguous()
+        one = Listed([found], turned=True).one(0)
+        assert torch.equal(one, found)
+        assert one.stride() == torch.empty(found.shape).stride()  # as in the plain path
 
 
 @given(data=st.data())

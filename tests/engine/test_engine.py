@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from evonas.describe import describe
-from evonas.engine import Engine
+from evonas.engine import Engine, fused
 from evonas.engine.engine import _Shapes
 from evonas.engine.linear import largest_inputs
 from evonas.formats import Fixed, parse_list
@@ -156,6 +156,23 @@ QUANTIZED = {
     "mlp": quantized("mlp", FIXED, 600),
     "cat": quantized("cat_then_add" if "cat_then_add" in MODELS else "cat", MIXED),
 }
+
+
+@pytest.mark.parametrize("name", ["fixed", "mixed", "images"])
+def test_compiled_kernels_change_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    network, space, inputs = quantized("resnet", FIXED[:3], 20) if name == "images" else QUANTIZED[name]
+    inputs = inputs.clone()
+    inputs[3, 0] = torch.nan
+    genomes = space.space.sample(12, np.random.default_rng(0))
+    found = []
+    for elements in (-(2**40), fused._PAYS):  # torch is used until this many are rounded
+        monkeypatch.setattr(fused._Work, "elements", elements)
+        found.append(outputs_of(Engine(network, space), genomes, inputs))
+    for one, other in zip(*found, strict=True):
+        for (_, first), (_, second) in zip(one, other, strict=True):
+            assert torch.equal(first.nan_to_num(nan=123.0), second.nan_to_num(nan=123.0))
+            assert first.stride() == second.stride()
 
 
 def test_a_full_grid_computes_each_value_once() -> None:

@@ -58,7 +58,7 @@ def test_of_equal_logits_the_first_counts(data: st.DataObject) -> None:
     labelled = Labelled(torch.zeros(samples, 1), targets)
     order = targets.argsort(stable=True)
     sorted_logits = logits[:, :, order]
-    runs = list(labelled.runs(slice(0, samples)))
+    runs = labelled.runs(slice(0, samples))
     expected = (logits.argmax(1) == targets).sum(1)
     assert torch.equal(_right(sorted_logits, runs), expected)
     losses = [float(cross_entropy(one.t().double(), targets, reduction="sum")) for one in logits]
@@ -78,9 +78,9 @@ def test_samples_are_filled_up_with_repeats_that_do_not_count() -> None:
         assert len(data.inputs) % 32 == 0
         assert data.count == samples
         counted = sum(
-            part.stop - part.start
+            stop - first
             for start in range(0, len(data.inputs), 32)
-            for _, part in data.runs(slice(start, start + 32))
+            for _, first, stop in data.runs(slice(start, start + 32))
         )
         assert counted == samples
         assert isinstance(data.inputs, Tensor)
