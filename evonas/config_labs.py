@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,10 @@ MAXIMISED = ("accuracy", "memory_density")
 NAMES = ("accuracy", "loss", "average_bitwidth", "memory_density", "latency", "flops", "size")
 _SPACE = "search.search_space."
 _SETUP = "search.strategy.setup."
-_TENSORS = {"data_in": "data_in", "weight": "weight", "bias": "bias"}
+_TENSORS = ("data_in", "weight", "bias", "data_out")
+_KINDS = {"conv1d": "conv", "conv2d": "conv", "conv3d": "conv", "bmm": "matmul"}  # their words for ours
+_SEEDS = (*TYPES, "matmul", "add")  # types that a seed may be about
+_READ = {"matmul": ("data_in", "weight", "data_out"), "add": ("data_in", "data_out")}  # other layers: all tensors
 
 
 def read_run_file(path: Path) -> RunFile:
@@ -144,34 +146,38 @@ def _rules(space: Mapping[str, Any]) -> tuple[Rule, ...]:
         path = f"{_SPACE}seed.{key}."
         checked({key: table}, f"{_SPACE}seed.", {key: dict})
         checked(table, path, {"config": dict})
-        tensors = _tensors(table.get("config", {}), f"{path}config.")
+        kind = _KINDS.get(key, key)
+        if key != "default" and by == "type" and kind not in _SEEDS:
+            raise unknown_name("type of layer in a run file", path.rstrip("."), _SEEDS)
+        if key != "default" and by == "name" and key in TYPES:
+            continue  # seeds by type lie idle when layers are chosen by name
+        tensors = _tensors(table.get("config", {}), f"{path}config.", kind if by == "type" else "")
         if key == "default":
             fallback = [Rule(specs, tensors=(tensor,)) for tensor, specs in tensors.items()]
-        elif by == "type" or key not in TYPES:  # seeds by type lie idle when layers are chosen by name
-            kind, layer = (_type(key, path), "*") if by == "type" else (None, key)
-            types = TYPES if kind is None else (kind,)
-            named += [Rule(specs, (layer,), types, (tensor,)) for tensor, specs in tensors.items()]
+        else:
+            layer, types = ("*", (kind,)) if by == "type" else (key, TYPES)
+            named += [Rule(specs, (layer,), types, (tensor,), path=path[:-1]) for tensor, specs in tensors.items()]
     return (*named, *fallback)
 
 
-def _type(key: str, path: str) -> str:
-    kind = "conv" if re.fullmatch(r"conv[123]d", key) else key
-    if kind not in TYPES:
-        raise unknown_name("type of layer in a run file", path.rstrip("."), TYPES)
-    return kind
+def _tensors(config: Mapping[str, Any], path: str, kind: str) -> dict[str, tuple[str, ...]]:
+    """Tensor to the specs that a config allows it; all float32 when its name is NA.
 
-
-def _tensors(config: Mapping[str, Any], path: str) -> dict[str, tuple[str, ...]]:
-    """Tensor to the specs that a config allows it; all float32 when its name is NA."""
-    keys = ["name", *(f"{tensor}_{what}" for tensor in _TENSORS for what in ("width", "frac_width"))]
+    The weight of a product of activations is its second operand.
+    """
+    read = _READ.get(kind, _TENSORS)
+    keys = ["name", *(f"{tensor}_{what}" for tensor in read for what in ("width", "frac_width"))]
     checked(config, path, dict.fromkeys(keys, list))
     names = config.get("name", ["NA"])
     if len(names) != 1 or names[0] not in ("NA", "integer", "fixed"):
         raise InvalidArgument(f"`{path}name` must be one of ['integer'], ['fixed'] and ['NA'], got {names!r}")
+    needed = ("data_in",) if kind in _READ else _TENSORS[:3]
     if names[0] == "NA":
-        return dict.fromkeys(_TENSORS, ("float32",))
+        return dict.fromkeys(needed, ("float32",))
     found = {}
-    for tensor in _TENSORS:
+    for tensor in read:
+        if tensor not in needed and f"{tensor}_width" not in config:
+            continue
         widths, fracs = config.get(f"{tensor}_width"), config.get(f"{tensor}_frac_width", ["NA"])
         if not widths:
             raise InvalidArgument(f"`{path}{tensor}_width` is missing; expected a list of widths in bits")
@@ -182,7 +188,8 @@ def _tensors(config: Mapping[str, Any], path: str) -> dict[str, tuple[str, ...]]
             found[tensor] = tuple(Fixed(width, frac).spec for width, frac in pairs)
         except InvalidArgument as error:
             raise InvalidArgument(f"`{path}{tensor}_width` and `{tensor}_frac_width`: {error}") from None
-    return found
+    second = found.pop("weight", None) if kind == "matmul" else None
+    return found if second is None else {"data_in2": second, **found}
 
 
 def _numbers(values: list[Any], path: str, *, na: bool) -> None:

@@ -6,6 +6,7 @@ if __name__ != "evonas.problems":
     raise ImportError("import this package as `evonas.problems`; install evonas first (pip install -e .)")
 
 import inspect
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
+from evonas.costs.table import Unmeasured
 from evonas.errors import EvonasError, InvalidArgument, unknown_name
 from evonas.problem.base import Problem
 from evonas.problem.table import SUFFIXES, TableProblem
@@ -66,7 +68,19 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
     """
     if Path(spec).suffix in SUFFIXES:
         return TableProblem.read(spec, **(options or {}))
-    options = dict(options or {})
+    try:
+        return _loaded(spec, dict(options or {}))
+    except Unmeasured as error:
+        raise error.of(_command(spec, options or {})) from None
+
+
+def _command(spec: str, options: Mapping[str, Any]) -> str:
+    """How the command line names a problem whose layers are to be profiled."""
+    words = [f"{key}={value}" for key, value in options.items() if key not in ("latency", "genes", "channels")]
+    return shlex.join([spec, *(word for text in words for word in ("--set", text))])
+
+
+def _loaded(spec: str, options: dict[str, Any]) -> Problem:
     rules, channels = options.pop("genes", ()), options.pop("channels", True)
     quantization = {}
     if options.keys() & _QUANTIZATION.keys():
@@ -109,7 +123,8 @@ def _with_rules(problem: Problem, rules: Sequence[Any], channels: bool) -> Probl
 
     if not isinstance(problem, NetworkProblem):
         raise InvalidArgument(f"problem `{problem.name}` is no network, so that `genes` say nothing about it")
-    return problem.with_rules([Rule.read(rule, f"genes[{i}]") for i, rule in enumerate(rules)], channels=channels)
+    read = [rule if isinstance(rule, Rule) else Rule.read(rule, f"genes[{i}]") for i, rule in enumerate(rules)]
+    return problem.with_rules(read, channels=channels)
 
 
 def _made(spec: str, options: Mapping[str, Any]) -> Problem:

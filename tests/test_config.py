@@ -137,6 +137,93 @@ def test_by_type_seeds_are_those_of_layers(tmp_path: Path) -> None:
     assert [rule.types for rule in file.rules[:6:3]] == [("linear",), ("conv",)]
 
 
+SUMS = """
+model = "{model}"
+[search.search_space.setup]
+by = "type"
+[search.search_space.seed.default.config]
+name = ["NA"]
+[search.search_space.seed.linear.config]
+name = ["fixed"]
+data_in_width = [4, 8]
+weight_width = [8]
+bias_width = [8]
+data_out_width = [6, 8]
+data_out_frac_width = ["NA"]
+[search.search_space.seed.matmul.config]
+name = ["fixed"]
+data_in_width = [4, 8]
+weight_width = [3]
+weight_frac_width = [2]
+[search.search_space.seed.add.config]
+name = ["fixed"]
+data_in_width = [5]
+"""
+ATTENDING = """
+import torch
+from torch import nn
+import evonas
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.a(x)
+        y += (y @ y.transpose(1, 2)).softmax(-1) @ y
+        return self.b(y).mean(1)
+
+data = (torch.randn(20, 3, 4, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 4)
+torch.manual_seed(0)
+problem = evonas.ModelProblem(Net().eval(), train=data, validation=data, test=data, space={"widths": [4, 8]})
+"""
+
+
+def test_types_of_a_lab_file_that_are_no_layers_with_weights(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(ATTENDING)
+    file = read_run_file(written(tmp_path, SUMS.format(model="digits")))
+    problem = load(f"{tmp_path / 'net.py'}:problem", {"genes": [rule.table() for rule in file.rules]})
+    genes = {gene.name: gene.labels for gene in problem.space.genes if "." in gene.name}
+    assert genes == {
+        "a.data_in": ("fixed4.2", "fixed8.4"),
+        "a.data_out": ("fixed6.3", "fixed8.4"),
+        "matmul.data_in": ("fixed4.2", "fixed8.4"),
+        "matmul_1.data_in": ("fixed4.2", "fixed8.4"),
+        "b.data_in": ("fixed4.2", "fixed8.4"),
+        "b.data_out": ("fixed6.3", "fixed8.4"),
+    }
+    plan = {layer.layer.name: layer.formats for layer in problem.plan_space.plan(problem.space.corners()[0]).layers}
+    assert plan["matmul"]["data_in2"].spec == "fixed3.2"
+    assert plan["add"]["data_in"].spec == "fixed5.2"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed.matmul", "seed.mul", r"`search\.search_space\.seed\.mul`; valid names: matmul"),
+        (
+            "[search.search_space.seed.add.config]",
+            "bias_width = [8]\n[search.search_space.seed.add.config]",
+            "bias_width",
+        ),
+        ("data_in_width = [5]", "", r"seed\.add\.config\.data_in_width` is missing"),
+    ],
+)
+def test_what_such_a_type_cannot_say_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(EvonasError, match=message):
+        read_run_file(written(tmp_path, SUMS.format(model="digits").replace(old, new)))
+
+
+def test_a_layer_that_a_file_names_and_the_network_has_not_is_said_with_its_path(tmp_path: Path) -> None:
+    file = read_run_file(written(tmp_path, LAB.replace("seed.fc2", "seed.fc9")))
+    with pytest.raises(EvonasError, match=r"unknown layer in `search\.search_space\.seed\.fc9` `fc9`; valid names: fc"):
+        digits(epochs=0).with_rules(file.rules)
+    own = read_run_file(written(tmp_path, OWN.replace('layers = ["fc1"]', 'layers = ["fc9"]')))
+    with pytest.raises(EvonasError, match=r"unknown layer in `genes\[0\]\.layers` `fc9`"):
+        digits(epochs=0).with_rules(own.rules)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("random", "random"), ("tpe", "tpe"), ("nsgaiii", "nsga3"), ("qmc", "optuna:QMCSampler"), ("brute-force", "grid")],

@@ -47,6 +47,15 @@ def test_a_profile_covers_the_whole_space_of_its_problem(tmp_path: Path) -> None
     values = cost("latency", space.plans(np.concatenate([genomes, problem.space.corners()])), source)
     assert np.isfinite(values).all()
     assert (values > 0).all()
+    shown = digits(epochs=0, latency=f"table:{out}")
+    rows = shown.details(shown.space.corners()[0])
+    assert sum(float(row["share"].rstrip("%")) for row in rows) <= 100.2
+    layers = sum(row["latency"] for row in rows)
+    whole = cost("latency", space.plans(problem.space.corners()[:1]), source)[0]
+    (line,) = shown.remarks(shown.space.corners()[0])
+    assert f"layers {layers:.4g} µs" in line
+    assert f"beyond its layers {whole - layers:.4g} µs" in line
+    assert "known of rooflines only" in line
 
 
 def test_a_table_is_exact_at_what_was_measured(tmp_path: Path) -> None:
@@ -142,6 +151,8 @@ def test_quartiles_are_ordered_and_a_longer_call_takes_longer() -> None:
 
 def test_measured_latency_is_an_objective_that_must_be_evaluated() -> None:
     problem = digits(epochs=0, latency="measured:4")
+    assert "measured of the whole network" in problem.remarks(problem.space.corners()[0])[0]
+    assert digits(epochs=0).remarks(problem.space.corners()[0]) == []
     assert not problem.objective("latency").exact
     assert "batch 4, one thread" in problem.objective("latency").note
     (scores,) = problem.evaluate(problem.space.corners()[:1])

@@ -456,9 +456,12 @@ def _print_details(result: Result, index: int) -> None:
 
     from evonas.report import print_table
 
-    rows = result.problem.details(np.array(result.pick(index).genome))
+    genome = np.array(result.pick(index).genome)
+    rows = result.problem.details(genome)
     header = list(dict.fromkeys(key for row in rows for key in row))
     cells = [
         [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(key, "-") for key in header)] for row in rows
     ]
     print_table([key.replace("latency", "latency µs") for key in header], cells, sys.stdout)
+    for line in result.problem.remarks(genome):
+        print(line)

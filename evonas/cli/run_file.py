@@ -44,7 +44,7 @@ class Given:
         options = parse_options(self.problem, [f"{key}={value}" for key, value in self.file.options.items()])
         options |= parse_options(self.problem, texts)
         if self.file.rules:
-            options |= {"genes": [rule.table() for rule in self.file.rules], "channels": self.file.channels}
+            options |= {"genes": self.file.rules, "channels": self.file.channels}
         return load(self.problem, options)
 
     def stop(self, interrupted: Callable[[], bool]) -> Callable[[], bool]:

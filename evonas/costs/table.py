@@ -24,13 +24,31 @@ from evonas.errors import InvalidArgument, unknown_name
 from evonas.plan import Layer, Plans
 from evonas.space import FloatArray, IntArray
 
-__all__ = ["FORMAT", "TIMED", "Shape", "Table", "load_table", "parse_layers"]
+__all__ = ["FORMAT", "TIMED", "Shape", "Table", "Unmeasured", "load_table", "parse_layers"]
 
 FORMAT = 1
 TIMED = ("linear", "conv", "relu", "batchnorm")  # kinds of layers that a table holds
 _SHAPE = ("kind", "taps", "positions", "input_positions", "groups")
 _POINT = ("inputs", "outputs", "width", "q1", "median", "q3")
 _FLOAT_BITS = 32
+
+
+class Unmeasured(InvalidArgument):
+    """What must be profiled first, with the command that does it.
+
+    Args:
+        fault: what is wrong.
+        origin: the table.
+        problem: what the command calls the problem, with its options.
+    """
+
+    def __init__(self, fault: str, origin: str, problem: str = "FILE.py:VARIABLE") -> None:
+        self.fault, self.origin = fault, origin
+        super().__init__(f"{fault} with `evonas profile {problem} --out {origin}`")
+
+    def of(self, problem: str) -> Unmeasured:
+        """The same with the words of a known problem."""
+        return Unmeasured(self.fault, self.origin, problem)
 
 
 @dataclass(frozen=True)
@@ -160,10 +178,11 @@ class Table:
             raise self._uncovered(layer, shape, int(inputs[at]), int(outputs[at]), int(width[at]))
         return found
 
-    def _uncovered(self, layer: Layer, shape: Shape, inputs: int, outputs: int, width: int) -> InvalidArgument:
-        return InvalidArgument(
+    def _uncovered(self, layer: Layer, shape: Shape, inputs: int, outputs: int, width: int) -> Unmeasured:
+        return Unmeasured(
             f"latency table `{self.origin}` does not cover `{layer.name}` ({shape}) with {inputs} inputs, {outputs} "
-            f"outputs and {width} bits; add it with `evonas profile PROBLEM --out {self.origin}`"
+            f"outputs and {width} bits; add it",
+            self.origin,
         )
 
 
@@ -176,9 +195,7 @@ def load_table(name: str) -> Table:
     """
     path = Path(name)
     if not path.is_file():
-        raise InvalidArgument(
-            f"latency table `{name}` does not exist; make it with `evonas profile PROBLEM --out {name}`"
-        )
+        raise Unmeasured(f"latency table `{name}` does not exist; make it", name)
     try:
         content = json.loads(path.read_text(encoding="utf-8", errors="replace"))
     except (json.JSONDecodeError, RecursionError) as error:

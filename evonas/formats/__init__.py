@@ -92,9 +92,10 @@ def parse_list(specs: str) -> tuple[Format, ...]:
     """The formats that `specs` names, separated by commas: `fixed4,int8c,mxfp4e2m1`.
 
     Raises:
-        InvalidArgument: one that does not parse, or none at all.
+        InvalidArgument: one that does not parse, or is empty: which.
     """
-    found = tuple(parse(spec.strip()) for spec in specs.split(",") if spec.strip())
-    if not found:
-        raise InvalidArgument(f"formats `{shown(specs)}` name none; expected specs such as `fixed4,fixed8,fp8e4m3`")
-    return found
+    given = [spec.strip() for spec in specs.split(",")]
+    if "" in given:
+        fault = f"entry {given.index('') + 1} of {len(given)} is empty" if any(given) else "they name none"
+        raise InvalidArgument(f"formats `{shown(specs)}`: {fault}; expected specs such as `fixed4,fixed8,fp8e4m3`")
+    return tuple(map(parse, given))

@@ -169,6 +169,10 @@ class Problem(ABC):
         """One genome (n_genes,) gene by gene or layer by layer: one dictionary a row of a table."""
         return [{"gene": name, "choice": label} for name, label in self.space.labels(genome).items()]
 
+    def remarks(self, genome: IntArray) -> list[str]:
+        """What there is to say of `details`, in lines."""
+        return []
+
     def keep_in(self, directory: Path) -> None:
         """Keep whatever was expensive to make (trained weights) in `directory` from now on; nothing by default."""
         return

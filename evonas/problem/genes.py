@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from evonas.errors import InvalidArgument, unknown_name
@@ -33,6 +33,7 @@ class Rule:
         share: what has one gene together: each `tensor`, each `activation` (whatever layers read or write it), each
             `layer`, each `type`, or `all` of the rule.
         name: of the gene, when `share` is `all`.
+        path: where it stands in a run file, for messages.
     """
 
     formats: tuple[str, ...]
@@ -41,6 +42,7 @@ class Rule:
     tensors: tuple[str, ...] = ("data_in", "weight")
     share: str = "tensor"
     name: str = ""
+    path: str = field(default="", compare=False)
 
     @classmethod
     def read(cls, content: Any, path: str) -> Rule:
@@ -72,11 +74,12 @@ class Rule:
             raise unknown_name(f"`{path}.share`", str(share), SHARES)
         if not isinstance(name, str):
             raise InvalidArgument(f"`{path}.name` must be text, got {name!r}")
-        return cls(**lists, share=share, name=name)
+        return cls(**lists, share=share, name=name, path=f"{path}.layers")
 
     def table(self) -> dict[str, Any]:
         """What `read` turns back into this rule, as JSON can hold it."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        given = {key: value for key, value in vars(self).items() if key != "path"}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
 
 
 def _texts(value: Any, path: str) -> tuple[str, ...]:
@@ -158,7 +161,7 @@ def _fitting(rule: Rule, layers: Sequence[Layer], aliases: Mapping[str, str]) ->
     patterns = [aliases.get(pattern, pattern) for pattern in rule.layers]
     for given, pattern in zip(rule.layers, patterns, strict=True):
         if not fnmatch.filter(names, pattern):
-            raise unknown_name("layer", given, names)
+            raise unknown_name(f"layer in `{rule.path}`" if rule.path else "layer", given, names)
     found = [layer for layer in layers if any(fnmatch.fnmatchcase(layer.name, pattern) for pattern in patterns)]
     return [layer for layer in found if layer.type in rule.types]
 

@@ -382,13 +382,29 @@ class NetworkProblem(Problem):
             for i, layer in enumerate(plan.layers)
         ]
 
+    def remarks(self, genome: IntArray) -> list[str]:
+        """Where latency that is no roofline comes from: what binds a layer is then not known."""
+        binds = "whether compute, memory or overhead binds a layer is known of rooflines only (roofline:DEVICE)"
+        if isinstance(self.latency, costs.Table):
+            plans = self.plan_space.plans(genome[None])
+            rows = [row["latency"] for row in self.latency_rows(plans) if row]
+            whole = float(self.latency.seconds(plans)[0]) * 1e6
+            rest = f"ReLUs, batch norms and what a network takes beyond its layers {whole - sum(rows):.4g} µs"
+            return [f"times are those of {self.latency.origin}: layers {sum(rows):.4g} µs, {rest}; {binds}"]
+        if isinstance(self.latency, costs.Measured):
+            timed = "latency is measured of the whole network, which has no times of its layers"
+            return [f"{timed}: `evonas profile` and --latency table:FILE give them; {binds}"]
+        return []
+
     def latency_rows(self, plans: Plans) -> list[dict[str, Any]]:
         """What is known of each quantizable layer's latency (µs) in the one genome of `plans`; empty when measured."""
         layers = plans.network.quantizable
         if isinstance(self.latency, costs.Table):
-            seconds = self.latency.layer_seconds(plans)
+            found = {name: float(seconds[0]) for name, seconds in self.latency.layer_seconds(plans).items()}
+            whole = float(self.latency.seconds(plans)[0])
             return [
-                {"latency": float(seconds[layer.name][0]) * 1e6} if layer.name in seconds else {} for layer in layers
+                {"latency": found[name] * 1e6, "share": f"{found[name] / whole:.1%}"} if name in found else {}
+                for name in (layer.name for layer in layers)
             ]
         if isinstance(self.latency, costs.Device):
             return costs.latency_rows(plans, self.latency)

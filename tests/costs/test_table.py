@@ -89,7 +89,10 @@ def test_a_narrow_operand_takes_the_time_of_the_narrowest(tmp_path: Path) -> Non
             space(outputs=28),
             r"does not cover `fc1` \(linear, 1 positions\) with 8 inputs, 42 outputs and 16 bits; add it",
         ),
-        (space(widths=(24,)), r"does not cover `fc1` .* and 24 bits; add it with `evonas profile PROBLEM --out"),
+        (
+            space(widths=(24,)),
+            r"does not cover `fc1` .* and 24 bits; add it with `evonas profile FILE\.py:VARIABLE",
+        ),
     ],
 )
 def test_what_is_not_covered_is_named(made: PlanSpace, message: str, tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_a_file_that_cannot_be(what: Any, message: str, tmp_path: Path) -> None:
         ("guess:3", "unknown source of latency `guess`; valid names"),
         ("roofline:", "names no device; expected a device, such as roofline:pynq-z1"),
         ("table:", "names no file; expected a file, such as table:cpu.json"),
-        ("table:gone.json", "does not exist; make it with `evonas profile PROBLEM --out gone.json`"),
+        ("table:gone.json", "does not exist; make it with `evonas profile FILE.py:VARIABLE --out gone.json`"),
         ("measured:many", "`many` is not a batch"),
         ("measured:0", "`0` is not a batch"),
         ("pynk", "unknown device `pynk`"),
