@@ -65,6 +65,7 @@ def read_lab_file(content: Mapping[str, Any]) -> RunFile:
     setup = strategy.get("setup", {})
     metrics = _metrics(strategy.get("metrics", {}))
     total = _total(setup)
+    notes += [_against(metric, total) for metric in metrics if total and _is_against(metric, total)]
     return RunFile(
         problem=content.get("model"),
         sampler=_sampler(setup),
@@ -117,6 +118,20 @@ def _total(setup: Mapping[str, Any]) -> str | None:
     if direction not in ("maximize", "minimize"):
         raise InvalidArgument(f"`{_SETUP}direction` must be maximize or minimize, got {direction!r}")
     return direction
+
+
+def _is_against(metric: Metric, total: str) -> bool:
+    """Whether the best sum has the worse metric."""
+    return metric.scale != 0 and ((metric.name in MAXIMISED) == (total == "maximize")) != (metric.scale > 0)
+
+
+def _against(metric: Metric, total: str) -> str:
+    """Say so."""
+    wanted = "higher" if metric.name in MAXIMISED else "lower"
+    return (
+        f"`search.strategy.metrics.{metric.name}.scale` = {metric.scale:g} goes against the search, for which {wanted} "
+        f"{metric.name} is better: with `{_SETUP}direction` = {total} the best sum wants {-metric.scale:g}"
+    )
 
 
 def _metrics(tables: Mapping[str, Any]) -> tuple[Metric, ...]:

@@ -36,9 +36,7 @@ def main() -> None:
     problem = load(arguments.problem, parse_options(arguments.problem, arguments.set))
     assert isinstance(problem, NetworkProblem)
     grid = problem.with_rules(RULES, channels=False)
-    result = evonas.search(
-        grid, sampler="grid", budget=16, objectives=["accuracy", "average_bitwidth"], progress="none"
-    )
+    result = evonas.search(grid, sampler="grid", budget=16, objectives=["accuracy", "average_bitwidth"])
     targets, rows = grid.validation.targets, []
     for evaluation in result.archive.evaluations:
         genome = grid.space.check([evaluation.genome])[0]

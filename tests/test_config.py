@@ -12,6 +12,7 @@ import torch
 from cli.helpers import run_here
 from torch import nn
 
+import evonas
 import evonas.formats
 from evonas.chains import Extent
 from evonas.config_labs import read_run_file
@@ -123,6 +124,15 @@ def test_a_lab_file_says_the_same_as_its_sections(tmp_path: Path) -> None:
     assert rules[("fc1",), ("weight",)] == ("fixed2.1", "fixed4.2", "fixed8.4")
     assert rules[("*",), ("weight",)] == ("float32",)
     assert any("basic_evaluation" in note for note in file.notes)
+
+
+@pytest.mark.parametrize(("total", "scale", "noted"), [("max", 0.2, True), ("max", -0.2, False), ("min", 0.2, False)])
+def test_a_weight_that_goes_against_the_search_is_noted(total: str, scale: float, noted: bool, tmp_path: Path) -> None:
+    text = LAB.replace("sum_scaled_metrics = false", f'sum_scaled_metrics = true\ndirection = "{total}imize"')
+    text = text.replace("average_bitwidth.scale = 0.2", f"average_bitwidth.scale = {scale}")
+    file = read_run_file(written(tmp_path, text))
+    assert any("average_bitwidth.scale` = " in note for note in file.notes) == noted
+    assert any("accuracy.scale` = 1 goes against" in note for note in file.notes) == (total == "min")
 
 
 def test_by_type_seeds_are_those_of_layers(tmp_path: Path) -> None:
@@ -301,6 +311,10 @@ def test_a_search_from_a_lab_file_ends_with_its_table(
     arguments = ("search", "--config", str(path), "--budget", "6", "--set", "epochs=1", "--no-figures")
     code, out, error = run_here(*arguments, capsys=capsys)
     assert code == 0, error
+    assert "average_bitwidth.scale` = 0.2 goes against the search, for which lower average_bitwidth is better" in out
+    trials = evonas.load_result(tmp_path / "results" / "digits-nsga2-s0").archive.evaluations
+    best = max(trials, key=lambda trial: trial.values["accuracy"] + 0.2 * trial.values["average_bitwidth"])
+    assert out.split("Best trial(s):\n")[1].splitlines()[1].split()[0] == str(best.number)
     assert "6 evaluations; front of" in out
     header, row = out.split("Best trial(s):\n")[1].splitlines()
     assert header.split() == ["number", "software_metrics", "hardware_metrics", "scaled_metrics"]

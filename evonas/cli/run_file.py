@@ -80,16 +80,18 @@ def given(context: typer.Context, config: Path | None, problem: str | None, valu
 def best_trials(result: Result, file: RunFile) -> None:
     """Print the front as the labs' table: number, software_metrics, hardware_metrics, scaled_metrics.
 
-    With `sum_scaled_metrics` only the trial of the best sum: a sum whose weights all go the way of their objectives is
-    best on the front.
+    With `sum_scaled_metrics` only the trial of the best sum of all: it is not on the front where a weight goes against
+    its objective.
     """
     from evonas.report import print_table
 
     trials = list(result.front_evaluations)
-    totals = [sum(_scaled(trial.values, file.metrics).values()) for trial in trials]
     if file.total is not None and trials:
-        best = (max if file.total == "maximize" else min)(range(len(trials)), key=totals.__getitem__)
-        trials = [trials[best]]
+        best = max if file.total == "maximize" else min
+        scored = [trial for trial in result.archive.evaluations if trial.status == "ok"]
+        over = result.task.violations(scored)
+        meeting = [trial for trial, excess in zip(scored, over, strict=True) if (excess <= 0).all()]
+        trials = [best(meeting, key=lambda trial: sum(_scaled(trial.values, file.metrics).values()))]
     rows = []
     for trial in trials:
         values = {metric.name: trial.values[metric.name] for metric in file.metrics}
