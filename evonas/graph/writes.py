@@ -136,10 +136,12 @@ def _name_alone(graph: fx.Graph, node: Node, values: Mapping[Node, Any]) -> None
 def _readers(graph: GraphModule, writers: Collection[Node], values: Mapping[Node, Any]) -> dict[Node, Node | None]:
     """For each writer the first later node that reads, from before, memory that it writes to."""
     nodes = list(graph.graph.nodes)
+    memory = {one: {leaf.untyped_storage().data_ptr() for leaf in _tensors(values.get(one))} for one in nodes}
     found: dict[Node, Node | None] = {}
     for node in writers:
         place = nodes.index(node)
-        older = {one for one in nodes[:place] if _overlap(one, node, values)}
+        written = set[int]().union(*(memory[source] for source in _written(node)))
+        older = {one for one in nodes[:place] if memory[one] & written and _overlap(one, node, values)}
         later = (one for one in nodes[place + 1 :] if not older.isdisjoint(one.all_input_nodes))
         found[node] = next(later, None)
     return found

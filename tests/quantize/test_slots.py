@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evonas.costs import arithmetic
 from evonas.describe import describe
 from evonas.engine import Engine
 from evonas.errors import InvalidArgument
@@ -347,6 +348,9 @@ def test_grouped_queries_have_formats_for_the_heads_that_they_share(dropout: str
         "scores": 2 * 5 * 2,
         "mix": 2 * 5 * 2,
     }
+    plans = PlanSpace(network, [Gene("q.weight", (parse("fixed4"),))]).plans(np.array([[0]]))
+    products = 2 * (4 * 5 * 5 * 2)  # heads of queries, queries, keys, width of a head
+    assert arithmetic.macs(plans)[0] == 5 * (8 * 8 + 2 * 8 * 4 + 8 * 3) + products
     plain, _, _ = ready(model, inputs, {"scores.data_in": "float32"})
     torch.testing.assert_close(plain, model(inputs))
 
