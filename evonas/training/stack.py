@@ -42,12 +42,14 @@ class Layout:
         graph: of the widest network.
         sizes: padded shape of each tensor, by name.
         signature: what a network's graph and modules must be to fit.
+        chain: the same of a network that is one layer after the other, for which tracing is not needed; see `_chain`.
         classes: logits of a network.
     """
 
     graph: fx.GraphModule
     sizes: Mapping[str, tuple[int, ...]]
     signature: tuple[Any, ...]
+    chain: tuple[Any, ...] | None
     classes: int
 
     @property
@@ -63,11 +65,14 @@ class Layout:
 
     def fits(self, network: nn.Module) -> bool:
         """Whether `network` is of this architecture and no wider."""
-        try:
-            traced = _traced(network)
-        except Exception:  # whatever fx says: the network is then trained by itself
-            return False
-        return _signature(traced) == self.signature and all(
+        if self.chain is None or _chain(network) != self.chain:
+            try:
+                traced = _traced(network)
+            except Exception:  # whatever fx says: the network is then trained by itself
+                return False
+            if _signature(traced) != self.signature:
+                return False
+        return all(
             len(value.shape) == len(self.sizes[name])
             and all(mine <= most for mine, most in zip(value.shape, self.sizes[name], strict=True))
             for name, value in network.state_dict().items()
@@ -101,7 +106,7 @@ def layout(widest: nn.Module, inputs: Tensor) -> Layout | None:
         for part in _TENSORS.get(type(module), ())
         if getattr(module, part) is not None
     }
-    return Layout(graph, sizes, _signature(graph), classes)
+    return Layout(graph, sizes, _signature(graph), _chain(widest), classes)
 
 
 class Stack:
@@ -141,9 +146,11 @@ class Stack:
         """Set the gradients of every network's own mean cross entropy over these rows of the data."""
         self._passes += 1
         with torch.no_grad():
-            logits = self._forward(self._inputs[rows])
+            logits = self._forward(self._inputs.index_select(0, rows))
             shares = (logits + self._closed).log_softmax(2).exp_()
-            self._backward(shares.sub_(self._wanted[rows]).div_(len(rows)))  # in this order 1 - 1e-7 loses nothing
+            self._backward(
+                shares.sub_(self._wanted.index_select(0, rows)).div_(len(rows))
+            )  # in this order 1 - 1e-7 loses nothing
 
     def write(self, networks: Sequence[nn.Module]) -> None:
         """Copy the values back into `networks`, those that it was made from."""
@@ -255,6 +262,24 @@ def _plain(network: nn.Module) -> bool:
     named = list(network.named_parameters(remove_duplicate=False))
     return len(named) == len(list(network.parameters())) and all(
         parameter.requires_grad and parameter.dtype == torch.float32 for _, parameter in named
+    )
+
+
+def _chain(network: nn.Module) -> tuple[Any, ...] | None:
+    """What makes the signature of a plain `nn.Sequential` of the layers that can be stacked; None for others.
+
+    Tracing sixteen networks takes a tenth of training them for 20 epochs.
+    """
+    if type(network) is not nn.Sequential:
+        return None
+    layers = [*network.named_modules(remove_duplicate=False)][1:]  # the first is the network
+    once = len({id(layer) for _, layer in layers}) == len(layers)
+    if not once or not all(type(layer) in (*_TENSORS, nn.ReLU, nn.Identity, ClosingReLU) for _, layer in layers):
+        return None
+    return (
+        *((name, type(layer)) for name, layer in layers),
+        *network.state_dict(),
+        *((layer.eps, layer.momentum) for _, layer in layers if isinstance(layer, nn.BatchNorm1d)),
     )
 
 

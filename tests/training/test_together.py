@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -191,6 +192,21 @@ def test_a_network_that_is_wider_or_other_is_trained_by_itself() -> None:
         train(network, inputs, targets, epochs=2, seed=0)
     assert [same(a.state_dict(), b.state_dict()) for a, b in zip(alone[1:], networks[1:], strict=True)] == [True, True]
     assert torch.allclose(alone[0][0].weight, networks[0][0].weight, atol=1e-5)  # type: ignore[index]
+
+
+def test_what_fits_is_the_same_with_and_without_tracing() -> None:
+    inputs, _ = data((20,), 10)
+    found = layout(mlp(20, 16, 16, 10), inputs)
+    assert found is not None
+    assert found.chain is not None
+    others = [mlp(20, 8, 9, 10), mlp(20, 8, 10), mlp(20, 8, 17, 10), mlp(20, 8, 9, 10)[:4], mlp(20, 8, 9, 8, 10)]
+    one = nn.Linear(16, 16)
+    others += [nn.Sequential(*mlp(20, 8, 9, 10)[:3], nn.Identity(), nn.Linear(9, 10))]
+    others += [nn.Sequential(nn.Linear(20, 16), one, nn.ReLU(), one, nn.Linear(16, 10))]
+    fits = [found.fits(network) for network in others]
+    assert fits == [True, False, False, False, False, False, False]
+    traced = dataclasses.replace(found, chain=None)
+    assert fits == [traced.fits(network) for network in others]
 
 
 def test_it_says_how_far_it_is() -> None:
