@@ -194,7 +194,7 @@ CASES = [
     ("run_key", "search --config run.toml", ["`bugdet`; valid names: budget"]),
     ("run_type", "search --config run.toml", ["`budget` must be a whole number, got 'many'"]),
     ("run_option", "search --config run.toml", ["unknown option of problem `digits` `frak`"]),
-    ("run_layer", "search --config run.toml", ["unknown layer `fc9`", "fc1"]),
+    ("run_layer", "search --config run.toml", ["unknown layer in `genes[0].layers` `fc9`", "fc1"]),
     ("run_format", "search --config run.toml", ["`genes[0].formats`: format `inf4` does not parse"]),
     (
         "run_block",
