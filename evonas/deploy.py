@@ -115,7 +115,7 @@ def int8_module(network: PostTraining, plan: Plan, sample: Tensor) -> fx.GraphMo
     plan = network.concrete(plan)
     if not int8_throughout(plan):
         raise InvalidArgument("the plan is not int8 throughout; give it formats such as int8 or fixed8 in every layer")
-    module = network.module(plan)
+    module, sample = network.module(plan).cpu(), sample.cpu()  # where it is exported, and where onnxruntime runs
     scales = {
         layer.layer.name: torch.tensor(grid.scales)
         for layer in plan.layers

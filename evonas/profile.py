@@ -76,13 +76,13 @@ def profile(
     ):
         if value < least:
             raise InvalidArgument(f"`{name}` must be at least {least}, got {value}")
-    kept = _kept(out, batch, threads)
+    kept = _kept(out, _machine(problem), batch, threads)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         content = {
             "evonas_latency": FORMAT,
-            "machine": _machine(),
+            "machine": _machine(problem),
             "model": problem.name,
             "torch": torch.__version__,
             "batch": batch,
@@ -102,16 +102,23 @@ def profile(
     return count
 
 
-def _machine() -> str:
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}"
+def _machine(problem: NetworkProblem) -> str:
+    """The processor, and the device if the problem's networks run on another."""
+    found = f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}"
+    device = problem.validation.inputs.device
+    return found if device.type == "cpu" else f"{torch.get_device_module(device).get_device_name(device)}, {found}"
 
 
-def _kept(out: Path, batch: int, threads: int) -> list[Any]:
+def _timed(device: torch.device, module: nn.Module, inputs: Tensor) -> Callable[[], object]:
+    return timed_module(module.to(device), inputs.to(device))
+
+
+def _kept(out: Path, machine: str, batch: int, threads: int) -> list[Any]:
     """The layers of a table that is there already, to which others are added."""
     if not out.exists():
         return []
     table = load_table(str(out))
-    there, wanted = (table.machine, table.batch, table.threads), (_machine(), batch, threads)
+    there, wanted = (table.machine, table.batch, table.threads), (machine, batch, threads)
     if there != wanted:
         raise InvalidArgument(
             f"latency table `{out}` was measured on {there[0]} with batch {there[1]} and {there[2]} thread(s), this "
@@ -140,8 +147,9 @@ def _measure(
         if layer.kind in TIMED:
             shapes.setdefault(Shape.of(layer, base), []).append(layer)
     places = {shape: _places(problem.plan_space, shape, layers, points) for shape, layers in shapes.items()}
+    device = problem.validation.inputs.device
     calls = [
-        timed_module(*makers(layers[0], shape)(inputs, outputs))
+        _timed(device, *makers(layers[0], shape)(inputs, outputs))
         for shape, layers in shapes.items()
         for inputs, outputs in places[shape]
     ]
@@ -150,7 +158,7 @@ def _measure(
     plans = problem.plan_space.plans(genomes)
     channels = [{name: int(counts[i]) for name, counts in plans.channels.items()} for i in range(len(genomes))]
     calls += [timed_module(problem.deployable(counts), samples) for counts in channels]
-    timings = interleaved(calls, rounds=rounds, rng=np.random.default_rng(0), clock=clock, told=told)
+    timings = interleaved(calls, rounds=rounds, rng=np.random.default_rng(0), device=device, clock=clock, told=told)
     of_layers = iter(timings)
     layers = [
         {

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from evonas.errors import InvalidArgument
 from evonas.graph import Chains, resize
 from evonas.quantize import single_thread
+from evonas.randomness import random_state
 from evonas.space import FloatArray, IntArray
-from evonas.training import Recipe, batches, make_optimiser, random_state
+from evonas.training import Recipe, batches, make_optimiser
 
 __all__ = ["Slice", "Supernet", "evenly"]
 

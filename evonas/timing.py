@@ -1,4 +1,4 @@
-"""Timing of modules on this machine: warm-up, interleaved rounds, median and quartiles; CUDA events on a GPU."""
+"""Timing of modules on this machine: warm-up, interleaved rounds, median and quartiles; a GPU's own events there."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def stopwatch(device: torch.device, clock: str = "wall") -> Stopwatch:
     """
     if clock not in CLOCKS:
         raise unknown_name("clock", clock, CLOCKS)
-    return _on_gpu if device.type == "cuda" else partial(_on_cpu, CLOCKS[clock])
+    return partial(_on_cpu, CLOCKS[clock]) if device.type == "cpu" else partial(_queued, device)
 
 
 def _on_cpu(now: Callable[[], float], call: Callable[[], object], times: int) -> float:
@@ -103,12 +103,15 @@ def _on_cpu(now: Callable[[], float], call: Callable[[], object], times: int) ->
     return now() - start
 
 
-def _on_gpu(call: Callable[[], object], times: int) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    start.record()
+def _queued(device: torch.device, call: Callable[[], object], times: int) -> float:
+    """Between two events on the stream of `device`, which need not be the current one."""
+    module = torch.get_device_module(device)
+    stream = module.current_stream(device)
+    start, end = (module.Event(enable_timing=True) for _ in range(2))
+    start.record(stream)
     for _ in range(times):
         call()
-    end.record()
+    end.record(stream)
     end.synchronize()
     return float(start.elapsed_time(end)) / 1e3  # it counts milliseconds
 

@@ -23,7 +23,7 @@ from evonas.engine.planning import Parts, Variants, blocks_of, parts_of, sorted_
 from evonas.engine.values import Listed, Value
 from evonas.graph.writes import shareable
 from evonas.plan import PlanSpace
-from evonas.quantize import PostTraining
+from evonas.quantize import PostTraining, full_precision
 from evonas.space import IntArray
 
 __all__ = ["MEMORY", "Engine", "Outputs"]
@@ -70,13 +70,21 @@ class Engine:
 
         Chunk by chunk of the samples, and in each block by block of the genomes.
         """
+        walk = self._run(genomes, inputs)
+        while True:
+            with torch.no_grad(), full_precision():  # not around a `yield`: others' code runs there
+                found = next(walk, None)
+            if found is None:
+                return
+            yield found
+
+    def _run(self, genomes: IntArray, inputs: Tensor) -> Iterator[Outputs]:
         shapes = _Shapes.of(self._network.graph, inputs[:2])
         chunks = [slice(i, min(i + shapes.chunk, len(inputs))) for i in range(0, len(inputs), shapes.chunk)]
-        with torch.no_grad():
-            if shareable(self._network.graph, inputs[:2]):
-                yield from self._shared(genomes, inputs, shapes, chunks)
-            else:
-                yield from self._alone(genomes, inputs, chunks)
+        if shareable(self._network.graph, inputs[:2]):
+            yield from self._shared(genomes, inputs, shapes, chunks)
+        else:
+            yield from self._alone(genomes, inputs, chunks)
 
     def outputs(self, genomes: IntArray, inputs: Tensor) -> Tensor:
         """All that `run` returns at once, for networks that return vectors: shape (m, n, channels)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from evonas.randomness import random_state
+
 __all__ = ["reinitialise"]
 
 
@@ -15,8 +17,7 @@ def reinitialise(model: nn.Module, seed: int) -> None:
     with the mean and spread that they have; constant ones keep their value. The global random state is as
     it was afterwards.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with random_state(seed, next((p.device for p in model.parameters()), None)):
         done: set[int] = set()
         for module in model.modules():
             reset = getattr(module, "reset_parameters", None)

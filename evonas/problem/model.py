@@ -67,7 +67,7 @@ class ModelProblem(NetworkProblem):
         epochs: of training; 0 with `inherit`.
         seeds: trains that many times, and reports the mean and the spread over them.
         recipe: learning rate, batch and weight decay of training.
-        device: where the network runs, `cpu` or `cuda`.
+        device: where the network runs, `cpu`, or a device of torch such as `cuda` or `cuda:1` that is there.
         latency: where latency comes from, such as `roofline:pynq-z1`, `table:cpu.json` or `measured`.
         name: for the run directory.
         calibration: how formats are calibrated, as in `with_quantization`.
@@ -264,7 +264,7 @@ class ModelProblem(NetworkProblem):
         model = self.trained(
             {name: chain.channels for name, chain in zip(self._graph_names, self._found.values(), strict=True)}
         )
-        with torch.no_grad():
+        with torch.no_grad(), single_thread():
             share = self.share(model(split.inputs).argmax(1) == split.targets)
         times = f", {len(self._siblings) + 1} seeds" if self._siblings else ""
         return [
@@ -343,12 +343,21 @@ def _check_slices(most: Mapping[str, int], chains: Sequence[Chain]) -> None:
 
 def _device(name: str) -> torch.device:
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        lines = str(error).splitlines() or ["it does not exist"]
-        raise InvalidArgument(f"device `{name}` cannot be used: {lines[0]}; give cpu") from None
-    return device
+        device = torch.zeros(1, device=name).double().device
+        if device.type != "meta":  # which has no values
+            return device
+        reason = "it holds no values"
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = (str(error).splitlines() or ["it does not exist"])[0].split(". ")[0]
+    there = ", ".join(["cpu", *_accelerators()])
+    raise InvalidArgument(f"device `{name}` cannot be used: {reason}; here there is {there}")
+
+
+def _accelerators() -> list[str]:
+    if not torch.accelerator.is_available():
+        return []
+    found = torch.accelerator.current_accelerator()
+    return [] if found is None else [f"{found.type}:{i}" for i in range(torch.accelerator.device_count())]
 
 
 def _read_splits(train: Any, validation: Any, test: Any) -> tuple[Split, Split, Split]:

@@ -31,7 +31,7 @@ from evonas.graph.writes import mutates
 from evonas.network import Layer, Network
 from evonas.plan import LayerPlan, Plan
 from evonas.quantize.calls import data_keys, replaced, site_layers, weight_key, weight_of
-from evonas.quantize.threads import single_thread
+from evonas.quantize.threads import full_precision, single_thread
 
 __all__ = ["METHODS", "PostTraining", "Quantizer"]
 
@@ -114,7 +114,7 @@ class PostTraining:
 
     def forward(self, plan: Plan, inputs: Tensor) -> Tensor:
         """What the model under `plan` returns for `inputs`, shape (n, ...)."""
-        with torch.no_grad():
+        with torch.no_grad(), full_precision():
             output: Tensor = _Runner(self, self.parts(self.concrete(plan))).run(inputs)
         return output
 
@@ -259,7 +259,7 @@ class PostTraining:
             return stored.detach()
         args, kwargs = self._arguments(node)
         if slot == "data_out":
-            with torch.no_grad():
+            with torch.no_grad(), full_precision():
                 result: Tensor = self.run_layer(node, LayerPlan(layer, 0, 0), args, kwargs)
             return result
         read = [args[key] if isinstance(key, int) else kwargs[str(key)] for key in self._keys(node, layer)[slot]]
@@ -268,7 +268,7 @@ class PostTraining:
     def _arguments(self, node: torch.fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What a layer's node receives in the float model on the calibration inputs."""
         if not self._seen:
-            with torch.no_grad():
+            with torch.no_grad(), full_precision():
                 _Recorder(self, self._seen).run(self._calibration)
         return self._seen[node]
 

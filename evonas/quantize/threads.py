@@ -1,21 +1,84 @@
-"""How many threads torch uses."""
+"""How torch computes while something is evaluated or trained: threads, and the precision of products."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["single_thread"]
+__all__ = ["full_precision", "single_thread"]
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """One torch thread inside the block: faster for small networks, and sums in one fixed order."""
+    """One torch thread inside the block, and full precision.
+
+    One is faster for small networks, and takes sums in one fixed order.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with full_precision():
+            yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Products of float32 in float32 inside the block, and the same convolution algorithm every time.
+
+    By default a GPU convolves float32 in TF32, with 10 bits of mantissa: `fixed16` values would lose bits that their
+    format has, and sums of integers below 2^24 would not be exact. What the user has set is back afterwards.
+    """
+    if _inside.get():  # changing settings takes as long as a small layer
+        yield
+        return
+    kept = []
+    for setting in _SETTINGS:
+        with suppress(RuntimeError):  # torch does not read an older setting whose newer one says otherwise
+            kept.append((setting.write, setting.read()))
+    token = _inside.set(True)
+    try:
+        for setting in _SETTINGS:
+            setting.write(setting.wanted)
+        yield
+    finally:
+        _inside.reset(token)
+        for write, value in kept:
+            write(value)
+
+
+class _Setting(NamedTuple):
+    """A global setting of torch: how it is read and written, and what is wanted."""
+
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+    wanted: Any
+
+    @classmethod
+    def of(cls, owner: Any, name: str, wanted: Any) -> _Setting:
+        """An attribute of `owner`."""
+        return cls(partial(getattr, owner, name), partial(setattr, owner, name), wanted)
+
+
+def _settings() -> Iterator[_Setting]:
+    backends: Any = torch.backends
+    yield _Setting(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest")
+    yield _Setting.of(backends.cudnn, "allow_tf32", False)
+    yield _Setting.of(backends.cudnn, "benchmark", False)
+    yield _Setting.of(backends.cudnn, "deterministic", True)
+    # Newer versions have these as well, and refuse to compute where old and new do not agree.
+    for backend, operation in itertools.product(("cuda", "cudnn", "mkldnn"), ("matmul", "conv", "rnn")):
+        owner = getattr(getattr(backends, backend), operation, None)
+        if hasattr(owner, "fp32_precision"):
+            yield _Setting.of(owner, "fp32_precision", "ieee")
+
+
+_SETTINGS = tuple(_settings())
+_inside = ContextVar("inside full_precision", default=False)

@@ -1,6 +1,6 @@
 """Train networks from a seed, one by one or many together, and keep what was trained."""
 
-from evonas.training.alone import Recipe, Told, batches, fit, make_optimiser, random_state, seeded, train
+from evonas.training.alone import Recipe, Told, batches, fit, make_optimiser, seeded, train
 from evonas.training.closing import ClosingReLU
 from evonas.training.stack import Layout, layout
 from evonas.training.together import train_kept, train_together
@@ -16,7 +16,6 @@ __all__ = [
     "fit",
     "layout",
     "make_optimiser",
-    "random_state",
     "seeded",
     "train",
     "train_kept",

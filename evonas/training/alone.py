@@ -6,23 +6,22 @@ Nothing here reads or leaves behind global random state: the same seed gives the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from evonas.quantize import single_thread
+from evonas.randomness import random_state
 
-__all__ = ["Recipe", "Told", "batches", "fit", "make_optimiser", "random_state", "seeded", "train"]
+__all__ = ["Recipe", "Told", "batches", "fit", "make_optimiser", "seeded", "train"]
 
 Told = Callable[[int, int], None]  # what to call with (steps done, steps in all)
 
 
 def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     """The module that `build` returns, initialised from `seed`; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with random_state(seed):
         return build()
 
 
@@ -124,11 +123,3 @@ def batches(samples: int, batch: int, epochs: int, seed: int) -> Iterator[Tensor
         for rows in torch.split(torch.randperm(samples, generator=generator), batch):
             if len(rows) > 1 or samples == 1:
                 yield rows
-
-
-@contextmanager
-def random_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside the block the global generators start from `seed` (dropout); outside they are as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
