@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import shlex
-import signal
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evonas.cli.terminal import (
+    finish,
+    graceful,
+    introduce,
+    print_details,
+    print_result,
+    progress_kind,
+    results_only,
+)
 from evonas.errors import InvalidArgument
 from evonas.samplers import SAMPLERS
 
 if TYPE_CHECKING:
-    from evonas.evaluate import Task
     from evonas.objective import Constraint
     from evonas.problem import Problem
-    from evonas.result import Result
 
 __all__ = ["app"]
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -103,12 +104,12 @@ def search(
     values = {"sampler": sampler, "budget": budget, "seed": seed, "objectives": objectives}
     values |= {"out": out, "figures": figures, "racing": racing}
     asked = given(context, config, problem, values)
-    with _results_only(json):
+    with results_only(json):
         found = asked.load(_texts(options, latency=_source(latency, device), data=_from_anywhere(data), seeds=seeds))
     name = sampler_name(asked.sampler)
     directory = asked.out or Path("results") / f"{_file_name(found.name)}-{name}-s{asked.seed}"
     about = f"{name}, seed {asked.seed}, {asked.budget} evaluations"
-    with _graceful(directory, json) as interrupted:
+    with graceful(directory, json) as interrupted:
         result = run(
             found,
             sampler=name,
@@ -120,14 +121,14 @@ def search(
             out=directory,
             racing=asked.racing,
             figures=asked.figures,
-            progress=_progress(json),
-            started=None if json else lambda task: _introduce(task, about, asked.file.notes),
+            progress=progress_kind(json),
+            started=None if json else lambda task: introduce(task, about, asked.file.notes),
             stop=asked.stop(interrupted),
         )
         pressed = interrupted()
     if result.ended == "interrupted" and not pressed:
         print(f"stopped after {asked.file.timeout:g} s, the timeout of the run file", file=sys.stderr)
-    code = _finish(result, json)
+    code = finish(result, json)
     if asked.file.metrics and not json:
         best_trials(result, asked.file)
     return code if pressed else 0
@@ -146,16 +147,16 @@ def resume(
     """
     from evonas.loop import resume as run
 
-    with _graceful(directory, json) as interrupted:
+    with graceful(directory, json) as interrupted:
         result = run(
             directory,
             budget=budget,
             figures=figures,
-            progress=_progress(json),
-            started=None if json else lambda task: _introduce(task, f"continuing {directory}"),
+            progress=progress_kind(json),
+            started=None if json else lambda task: introduce(task, f"continuing {directory}"),
             stop=interrupted,
         )
-    return _finish(result, json)
+    return finish(result, json)
 
 
 @app.command()
@@ -173,7 +174,7 @@ def show(
     """
     from evonas.loop import load_result
 
-    with _results_only(json):
+    with results_only(json):
         result = load_result(directory)
     indices = result.within(
         _constraints(result.problem, at_most, at_least=False) + _constraints(result.problem, at_least, at_least=True)
@@ -183,12 +184,12 @@ def show(
         front = result.front_evaluations
         indices = sorted(indices, key=lambda i: objective.sign * front[i].values[sort])
     if pick is None:
-        _print_result(result, indices, json)
+        print_result(result, indices, json)
     else:
         result.pick(pick)  # complains about a point that is not there
-        _print_result(result, [pick], json)
+        print_result(result, [pick], json)
         if not json:
-            _print_details(result, pick)
+            print_details(result, pick)
 
 
 @app.command()
@@ -350,118 +351,3 @@ def _limits(problem: Problem, texts: Sequence[str], *, at_least: bool) -> dict[s
 
 def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-
-
-def _progress(json: bool) -> str:
-    if sys.stderr.isatty():
-        return "bar"
-    return "none" if json else "lines"
-
-
-@contextlib.contextmanager
-def _graceful(directory: Path, json: bool) -> Iterator[Callable[[], bool]]:
-    """Yields whether Ctrl-C was pressed; a second press interrupts at once.
-
-    With `json`, what a user's code prints goes to stderr, so that stdout holds JSON and nothing else.
-    """
-    pressed = False
-
-    def handler(_number: int, _frame: Any) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nstopping after this evaluation; Ctrl-C again stops at once", file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        with _results_only(json):
-            yield lambda: pressed
-    except KeyboardInterrupt:
-        if (directory / "run.sqlite").exists():
-            print(f"stopped; what was evaluated is saved: {_resume_hint(directory)}", file=sys.stderr)
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _results_only(json: bool) -> contextlib.AbstractContextManager[Any]:
-    return contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext()
-
-
-def _resume_hint(directory: Path | None) -> str:
-    return f"continue with `evonas resume {shlex.quote(str(directory))}`"
-
-
-def _introduce(task: Task, run: str, notes: Sequence[str] = ()) -> None:
-    from evonas.report import task_lines
-
-    first, *others = task_lines(task)
-    print(f"{first}; {run}")
-    for line in [*others, *(f"  {line}" for line in (*task.problem.summary(), *notes))]:
-        print(line, flush=True)
-
-
-def _finish(result: Result, json: bool) -> int:
-    if result.ended == "interrupted":
-        if json:
-            _print_result(result, range(len(result.front_evaluations)), json)
-        print(
-            f"stopped after {result.archive.spent} evaluations, all saved; {_resume_hint(result.directory)}",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    _print_result(result, range(len(result.front_evaluations)), json)
-    if not json:
-        print(f"saved in {result.directory}; `evonas show` and `evonas plot` read it, `evonas resume --budget` goes on")
-    return 0
-
-
-def _print_result(result: Result, indices: Sequence[int], json: bool) -> None:
-    from evonas.report import front_table, print_table, result_json
-
-    if json:
-        print(result_json(result, indices))
-        return
-    archive = result.archive
-    failed = sum(evaluation.status == "failed" for evaluation in archive.evaluations)
-    ending = ", space exhausted" if result.ended == "exhausted" else ""
-    ending += f", {failed} failed" if failed else ""
-    ending += f", {charge} more charged for sensitivities" if (charge := result.config.get("charge", 0)) else ""
-    print(
-        f"{archive.spent} evaluations{ending}; front of {len(archive.front)}, hypervolume {archive.hypervolume():.4f}"
-    )
-    if failed:
-        texts = Counter(e.error for e in archive.evaluations if e.status == "failed")
-        text, count = texts.most_common(1)[0]
-        print(f"failed {count} time{'s' * (count != 1)}: {text}")
-    if stopped := [e for e in archive.evaluations if e.status == "stopped"]:
-        most = max(e.values["accuracy"] for e in stopped)
-        print(
-            f"racing stopped {len(stopped)} of them behind the front, each with 99 % confidence; they are not on it "
-            f"(the highest bound on an accuracy is {most:.4f})"
-        )
-    header, rows = front_table(result, indices)
-    if rows:
-        print_table(header, rows, sys.stdout)
-    if any("≈" in cell for row in rows for cell in row):
-        print("≈ cannot be told apart from the point that is best on test: their 95 % intervals overlap")
-    if not archive.front:
-        print("the front is empty: no evaluation succeeded and met the constraints")
-    elif not rows:
-        print("no point to show: nothing on the front meets the limits")
-
-
-def _print_details(result: Result, index: int) -> None:
-    import numpy as np
-
-    from evonas.report import print_table
-
-    genome = np.array(result.pick(index).genome)
-    rows = result.problem.details(genome)
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [
-        [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (row.get(key, "-") for key in header)] for row in rows
-    ]
-    print_table([key.replace("latency", "latency µs") for key in header], cells, sys.stdout)
-    for line in result.problem.remarks(genome):
-        print(line)
