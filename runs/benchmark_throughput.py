@@ -39,7 +39,7 @@ from evonas.plan import PlanSpace
 from evonas.problem.network import NetworkProblem
 from evonas.problems import load
 from evonas.problems.jsc import LAYERS, jet_network
-from evonas.quantize import PostTraining
+from evonas.quantize import PostTraining, full_precision
 from evonas.space import Gene
 from evonas.training import seeded
 
@@ -305,6 +305,15 @@ def growth() -> None:
     print(f"drawn: {FIGURE}")
 
 
+def tables(arguments: argparse.Namespace) -> None:
+    """Print a line for each problem and generation."""
+    heads = [f"{letter:>8}{'':>13}" for letter in "abcde"]
+    print(f"{'':>10} {'':>10} {'':>6}  {'  '.join(heads)}  {'a/d':>6}  {'b/d':>6}  {'c/d':>6}  {'d/e':>5}")
+    for name in arguments.only.split(","):
+        for line in compare(case(name, arguments.data), arguments.repeats, arguments.at_most):
+            print(line, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="jsc,mnist5k,digits-ptq")
@@ -318,14 +327,8 @@ def main() -> None:
     start = time.process_time()
     loaded = not arguments.plain and load_kernels() is not None  # the engine would by itself, after a while
     print(f"numba: {f'loaded in {time.process_time() - start:.1f} CPU s' if loaded else 'not used'}", flush=True)
-    if arguments.growth:
-        growth()
-        return
-    heads = [f"{letter:>8}{'':>13}" for letter in "abcde"]
-    print(f"{'':>10} {'':>10} {'':>6}  {'  '.join(heads)}  {'a/d':>6}  {'b/d':>6}  {'c/d':>6}  {'d/e':>5}")
-    for name in arguments.only.split(","):
-        for line in compare(case(name, arguments.data), arguments.repeats, arguments.at_most):
-            print(line, flush=True)
+    with full_precision():  # set once, as a search does, and not by every call
+        growth() if arguments.growth else tables(arguments)
 
 
 if __name__ == "__main__":
