@@ -94,7 +94,7 @@ class Supernet:
         optimiser, schedule = make_optimiser(self.model.parameters(), recipe, epochs * -(-len(inputs) // recipe.batch))
         full = dict(self.model.named_parameters())
         self.model.train()
-        with single_thread(), random_state(seed, inputs.device):
+        with single_thread(), torch.enable_grad(), random_state(seed, inputs.device):
             for rows in batches(len(inputs), recipe.batch, epochs, seed):
                 optimiser.zero_grad()
                 logits = self.model(inputs[rows])

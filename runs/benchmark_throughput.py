@@ -10,12 +10,16 @@ candidate, the median of the repeats, and the peak memory beyond what was in use
 
 `jsc` is the 16-32-64-5 network with the widths of the labs and 16,384 samples, drawn from five Gaussian clusters unless
 `--data` names a file of jets. (a), (b) and (c) take at most `--at-most` candidates, spread evenly.
+
+`--device cuda` runs `jsc` on a GPU instead: a random generation of 1,024, 1 GiB for the values of (d), wall time and
+the memory that torch took there.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -33,6 +37,7 @@ import evonas
 from evonas.describe import describe
 from evonas.engine import Engine, Labelled, scores
 from evonas.engine.fused import load as load_kernels
+from evonas.errors import EvonasError
 from evonas.formats import Fixed
 from evonas.graph import find_chains
 from evonas.plan import PlanSpace
@@ -46,7 +51,9 @@ from evonas.training import seeded
 JSC_FORMATS = ["fixed4.2", "fixed8.4", "fixed8.6", "fixed16.8"]
 FORMATS = tuple(Fixed(width) for width in (3, 4, 6, 8))  # of the networks that grow
 GENERATION = 64
+ON_DEVICE = 1024, 2**30  # genomes of a generation, and bytes of values, on another device than the CPU
 FIGURE = Path(__file__).parent / "figures" / "throughput_growth.png"
+CPU = torch.device("cpu")
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "qconv2d_pointwise")
 
 
@@ -73,7 +80,7 @@ def clusters(samples: int, features: int = 16, classes: int = 5) -> tuple[Tensor
     return torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(targets)
 
 
-def jsc(data: str) -> NetworkProblem:
+def jsc(data: str, device: str = "cpu") -> NetworkProblem:
     """The network of the labs with their four formats for data and weight of each layer: 4,096 genomes."""
     if data:
         return load("jsc-lab", {"data": data, "samples": 49_152, "widths": ",".join(JSC_FORMATS), "multipliers": "1"})
@@ -88,6 +95,7 @@ def jsc(data: str) -> NetworkProblem:
         weights="scratch",
         epochs=2,
         name="jsc",
+        device=device,
     )
 
 
@@ -112,12 +120,19 @@ def case(name: str, data: str) -> Case:
     return Case(problem, 32 if name == "mnist5k" else 2048, generations)
 
 
+def case_on(device: str) -> Case:
+    """`jsc` on another device than the CPU."""
+    problem = jsc("", device)
+    generation, problem.memory = ON_DEVICE
+    return Case(problem, 2048, {f"random {generation}": problem.space.sample(generation, np.random.default_rng(0))})
+
+
 def rebuilt(problem: NetworkProblem, genomes: np.ndarray) -> list[float]:
     """(a) Accuracies with a module per candidate, batches of 512 and torchmetrics."""
     found = []
     for genome in genomes:
         module = problem.model(genome)
-        metric = MulticlassAccuracy(problem.classes, average="micro")
+        metric = MulticlassAccuracy(problem.classes, average="micro").to(problem.validation.inputs.device)
         with torch.no_grad():
             data = zip(problem.validation.inputs.split(512), problem.validation.targets.split(512), strict=True)
             for inputs, targets in data:
@@ -139,7 +154,7 @@ def looped(problem: NetworkProblem, genomes: np.ndarray, chunk: int) -> list[flo
 
 def together(problem: NetworkProblem, genomes: np.ndarray, labelled: Labelled) -> list[float]:
     """(d) Accuracies by the engine."""
-    engine = Engine(problem.network(genomes[0]), problem.plan_space)
+    engine = Engine(problem.network(genomes[0]), problem.plan_space, memory=problem.memory)
     found: list[float] = scores(engine, genomes, labelled, loss=False).accuracy.tolist()
     return found
 
@@ -180,12 +195,17 @@ class Products(TorchDispatchMode):
 def _random(argument: object) -> object:
     """Random numbers in place of a tensor of floats; anything else as it is."""
     if isinstance(argument, Tensor) and argument.is_floating_point():
-        return torch.randn(argument.shape)
+        return torch.randn(argument.shape, device=argument.device)
     return argument
 
 
-def peak_of(call: Callable[[], object]) -> float:
+def peak_of(call: Callable[[], object], device: torch.device) -> float:
     """MiB that `call` needs at its peak beyond what was in use; NaN where the system does not say."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     status = Path("/proc/self/status")
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
@@ -199,11 +219,17 @@ def _field(status: Path, name: str) -> int:
     return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
 
 
-def seconds_of(call: Callable[[], object]) -> float:
-    """CPU seconds of `call`."""
-    start = time.process_time()
+def seconds_of(call: Callable[[], object], device: torch.device = CPU) -> float:
+    """CPU seconds of `call`; on another device seconds until that is done."""
+    if device == CPU:
+        start = time.process_time()
+        call()
+        return time.process_time() - start
+    torch.accelerator.synchronize(device)
+    start = time.perf_counter()
     call()
-    return time.process_time() - start
+    torch.accelerator.synchronize(device)
+    return time.perf_counter() - start
 
 
 def compare(found: Case, repeats: int, at_most: int) -> Iterator[str]:
@@ -223,11 +249,11 @@ def compare(found: Case, repeats: int, at_most: int) -> Iterator[str]:
             "e": (products.replay(), len(genomes)),
         }
         with torch.no_grad():
-            peaks = {letter: peak_of(call) for letter, (call, _) in calls.items()}
+            peaks = {letter: peak_of(call, data.inputs.device) for letter, (call, _) in calls.items()}
             times = {letter: [] for letter in calls}
             for _ in range(repeats):
                 for letter, (call, count) in calls.items():
-                    times[letter].append(1e3 * seconds_of(call) / count)
+                    times[letter].append(1e3 * seconds_of(call, data.inputs.device) / count)
         medians = {letter: statistics.median(values) for letter, values in times.items()}
         cells = [f"{medians[letter]:8.3f} ms {peaks[letter]:5.0f} MiB" for letter in calls]
         ratios = [medians[letter] / medians["d"] for letter in "abc"]
@@ -309,8 +335,12 @@ def tables(arguments: argparse.Namespace) -> None:
     """Print a line for each problem and generation."""
     heads = [f"{letter:>8}{'':>13}" for letter in "abcde"]
     print(f"{'':>10} {'':>10} {'':>6}  {'  '.join(heads)}  {'a/d':>6}  {'b/d':>6}  {'c/d':>6}  {'d/e':>5}")
-    for name in arguments.only.split(","):
-        for line in compare(case(name, arguments.data), arguments.repeats, arguments.at_most):
+    if arguments.device == "cpu":
+        cases = (case(name, arguments.data) for name in arguments.only.split(","))
+    else:
+        cases = (case_on(arguments.device) for _ in range(1))
+    for found in cases:
+        for line in compare(found, arguments.repeats, arguments.at_most):
             print(line, flush=True)
 
 
@@ -320,6 +350,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--at-most", type=int, default=64)
     parser.add_argument("--data", default="", help="a file of jets")
+    parser.add_argument("--device", default="cpu", help="such as cuda: `jsc` there")
     parser.add_argument("--plain", action="store_true", help="without numba")
     parser.add_argument("--growth", action="store_true", help="draw how the cost grows, and nothing else")
     arguments = parser.parse_args()
@@ -332,4 +363,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EvonasError as error:
+        sys.exit(f"benchmark_throughput: {error}")

@@ -96,7 +96,7 @@ def fit(
     """Train `parameters` in place; `differentiate` sets their gradients for the row numbers of a batch."""
     steps = epochs * -(-samples // recipe.batch)
     optimiser, schedule = make_optimiser(parameters, recipe, steps)
-    with single_thread():
+    with single_thread(), torch.enable_grad():  # whatever a user has turned off around a search
         for done, rows in enumerate(batches(samples, recipe.batch, epochs, seed), start=1):
             differentiate(rows)
             optimiser.step()

@@ -26,3 +26,11 @@ def test_every_sample_once_an_epoch_but_a_last_one_alone() -> None:
     assert len(rows) == 64
     assert sorted(torch.cat(list(batches(32, 8, 1, 0))).tolist()) == list(range(32))
     assert [len(one) for one in batches(1, 8, 1, 0)] == [1]
+
+
+def test_trains_where_a_user_has_turned_gradients_off() -> None:
+    inputs, targets = blobs(30, 0)
+    with torch.no_grad():
+        quiet = train(seeded(Small, 0), inputs, targets, epochs=2, seed=1)
+    usual = train(seeded(Small, 0), inputs, targets, epochs=2, seed=1)
+    assert all(torch.equal(value, usual.state_dict()[name]) for name, value in quiet.state_dict().items())
