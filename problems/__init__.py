@@ -242,6 +242,10 @@ def _from_file(path: Path, variable: str) -> Any:
     except Exception as error:
         raise InvalidArgument(f"problem file `{path}` cannot be imported: {type(error).__name__}: {error}") from error
     if not hasattr(module, variable):
-        names = [name for name, value in vars(module).items() if isinstance(value, Problem)]
+        names = [
+            name
+            for name, value in vars(module).items()
+            if isinstance(value, Problem) or (inspect.isfunction(value) and value.__module__ == module.__name__)
+        ]
         raise unknown_name(f"problem in {path}", variable, names)
     return getattr(module, variable)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evonas.errors import InvalidArgument
 
-__all__ = ["Split", "check_labels", "read_split"]
+__all__ = ["Split", "check_labels", "read_split", "read_splits"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,23 @@ def read_split(name: str, data: Any) -> Split:
     except RuntimeError as error:
         raise InvalidArgument(f"`{name}` has inputs of different shapes: {str(error).splitlines()[0]}") from None
     return _checked(name, inputs, targets)
+
+
+def read_splits(train: Any, validation: Any, test: Any) -> tuple[Split, Split, Split]:
+    """All three splits, each as `read_split` takes it; `test` may be None, which makes it empty.
+
+    Raises:
+        InvalidArgument: a split cannot be read, or samples of two splits have different shapes.
+    """
+    first, second = read_split("train", train), read_split("validation", validation)
+    third = read_split("test", test) if test is not None else Split(second.inputs[:0], second.targets[:0])
+    for name, split in (("validation", second), ("test", third)):
+        if split.inputs.shape[1:] != first.inputs.shape[1:]:
+            raise InvalidArgument(
+                f"`{name}` has inputs of shape {tuple(split.inputs.shape[1:])} a sample, `train` has "
+                f"{tuple(first.inputs.shape[1:])}; give all splits one shape"
+            )
+    return first, second, third
 
 
 def _samples(data: Any) -> Iterable[Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evonas.chains import Chain, Extent
 from evonas.errors import InvalidArgument, unknown_name
@@ -15,7 +16,7 @@ from evonas.plan import PlanSpace
 from evonas.problem.genes import tensors_of
 from evonas.space import Gene
 
-__all__ = ["JointSpace", "agreed", "parse_pairs", "plan_space"]
+__all__ = ["JointSpace", "agreed", "joint_space", "parse_pairs", "plan_space"]
 
 Pair = tuple[float, float]
 UNIFORM = "multiplier"  # the one gene of all chains
@@ -51,6 +52,21 @@ class JointSpace:
     biases: int | str | Format = 16
     types: Sequence[str] = TYPES
     tensors: Sequence[str] = ("data_in", "weight")
+
+
+def joint_space(space: JointSpace | Mapping[str, Any] | None) -> JointSpace:
+    """A joint space from a mapping of some of its fields.
+
+    Raises:
+        UnknownName: no such field.
+    """
+    if isinstance(space, JointSpace):
+        return space
+    try:
+        return JointSpace(**(space or {}))
+    except TypeError:
+        unknown = next(key for key in space or {} if key not in JointSpace.__dataclass_fields__)
+        raise unknown_name("option of `space`", str(unknown), JointSpace.__dataclass_fields__) from None
 
 
 def plan_space(network: Network, space: JointSpace) -> PlanSpace:

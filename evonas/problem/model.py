@@ -25,8 +25,8 @@ from evonas.graph.trace import as_module, retrace
 from evonas.objective import Objective
 from evonas.plan import PlanSpace
 from evonas.problem.base import Estimate
-from evonas.problem.data import Split, check_labels, read_split
-from evonas.problem.joint import JointSpace, plan_space
+from evonas.problem.data import Split, check_labels, read_splits
+from evonas.problem.joint import JointSpace, joint_space, plan_space
 from evonas.problem.network import NetworkProblem
 from evonas.quantize import METHODS, single_thread
 from evonas.space import IntArray
@@ -104,7 +104,7 @@ class ModelProblem(NetworkProblem):
         self.options = {}
         self.run_on = _device(device)
         if splits is None:
-            eager = _read_splits(train, validation, test)
+            eager = read_splits(train, validation, test)
             self._source: Callable[[], tuple[Split, Split, Split]] = lambda: eager
             example_inputs = _example(example_inputs, eager[0])
         elif not isinstance(example_inputs, Tensor):
@@ -125,7 +125,7 @@ class ModelProblem(NetworkProblem):
             raise unknown_name("calibration method", calibration, METHODS)
         self.calibration = calibration
         self._graph_names = dict(zip((c.name for c in network.chains), self._found, strict=True))
-        super().__init__(plan_space(network, _joint(space)), latency=latency)
+        super().__init__(plan_space(network, joint_space(space)), latency=latency)
         if weights == "supernet":
             _check_slices(self.plan_space.extreme_channels[1], self.chains)
         self._siblings = [self._with_seed(seed) for seed in range(1, seeds)]
@@ -360,18 +360,6 @@ def _accelerators() -> list[str]:
     return [] if found is None else [f"{found.type}:{i}" for i in range(torch.accelerator.device_count())]
 
 
-def _read_splits(train: Any, validation: Any, test: Any) -> tuple[Split, Split, Split]:
-    first, second = read_split("train", train), read_split("validation", validation)
-    third = read_split("test", test) if test is not None else Split(second.inputs[:0], second.targets[:0])
-    for name, split in (("validation", second), ("test", third)):
-        if split.inputs.shape[1:] != first.inputs.shape[1:]:
-            raise InvalidArgument(
-                f"`{name}` has inputs of shape {tuple(split.inputs.shape[1:])} a sample, `train` has "
-                f"{tuple(first.inputs.shape[1:])}; give all splits one shape"
-            )
-    return first, second, third
-
-
 def _example(given: Any, data: Split) -> Tensor:
     if given is None:
         return data.inputs[:2].clone()
@@ -394,16 +382,6 @@ def _classes(model: nn.Module, example: Tensor) -> int:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InvalidArgument(f"`model` must return logits of shape ({len(example)}, classes), got {shape}")
     return int(logits.shape[1])
-
-
-def _joint(space: JointSpace | Mapping[str, Any] | None) -> JointSpace:
-    if isinstance(space, JointSpace):
-        return space
-    try:
-        return JointSpace(**(space or {}))
-    except TypeError:
-        unknown = next(key for key in space or {} if key not in JointSpace.__dataclass_fields__)
-        raise unknown_name("option of `space`", str(unknown), JointSpace.__dataclass_fields__) from None
 
 
 def _over_seeds(scores: list[dict[str, float]]) -> dict[str, float]:

@@ -250,6 +250,7 @@ CASES = [
     ("syntax", "search mine.py:problem", ["cannot be imported", "SyntaxError"]),
     ("raises", "search mine.py:problem", ["cannot be imported", "ZeroDivisionError"]),
     ("mine.py", "search mine.py:problem", ["unknown problem in mine.py `problem`", "fine"]),
+    ("mine.py", "search mine.py:no_gene", ["unknown problem in mine.py `no_gene`", "valid names: no_genes"]),
     ("mine.py", "search mine.py:number", ["is a int; expected a Problem"]),
     ("mine.py", "search mine.py:not_a_problem", ["returned a int; expected a Problem"]),
     ("mine.py", "search mine.py:fails_to_build", ["`mine.py:fails_to_build` failed at mine.py:", "IndexError: list"]),
