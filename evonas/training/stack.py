@@ -148,9 +148,8 @@ class Stack:
         with torch.no_grad():
             logits = self._forward(self._inputs.index_select(0, rows))
             shares = (logits + self._closed).log_softmax(2).exp_()
-            self._backward(
-                shares.sub_(self._wanted.index_select(0, rows)).div_(len(rows))
-            )  # in this order 1 - 1e-7 loses nothing
+            error = shares.sub_(self._wanted.index_select(0, rows)).div_(len(rows))  # so 1 - 1e-7 loses nothing
+            self._backward(error)
 
     def write(self, networks: Sequence[nn.Module]) -> None:
         """Copy the values back into `networks`, those that it was made from."""
@@ -238,7 +237,13 @@ def _supported(graph: fx.GraphModule, inputs: Tensor) -> bool:
             good = kind in (*_TENSORS, *_RELU, *_SAME, ClosingReLU)
         if not good or (first and inputs.dim() > 2 and kind not in _FLATTEN):
             return False
-    return all(_usual(module) for module in graph.modules())
+    return _once(graph) and all(_usual(module) for module in graph.modules())
+
+
+def _once(graph: fx.GraphModule) -> bool:
+    """Whether every layer runs once: gradients are written, not added up."""
+    layers = [node.target for node in graph.graph.nodes if _kind(graph, node) in _TENSORS]
+    return len(set(layers)) == len(layers)
 
 
 def _from_one(graph: fx.GraphModule, node: fx.Node) -> bool:

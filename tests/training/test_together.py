@@ -42,6 +42,19 @@ class Residual(nn.Module):
         return logits
 
 
+class Twice(nn.Module):
+    """A layer that runs twice: its gradients add up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.last = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = torch.relu(self.again(torch.relu(self.first(values))))
+        logits: Tensor = self.last(torch.relu(self.again(values)))
+        return logits
+
+
 def mlp(*sizes: int) -> nn.Sequential:
     layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
     return nn.Sequential(*(part for layer in layers[:-1] for part in (layer, nn.ReLU())), layers[-1])
@@ -160,6 +173,7 @@ def test_the_same_bits_in_any_company_for_any_shape(
         (nn.Sequential(nn.Linear(4, 8), nn.Sigmoid(), nn.Linear(8, 2)), (4,)),  # a padded channel would be 1/2
         (nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2)), (4,)),
         (nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2)), (4,)),
+        (Twice(), (4,)),
     ],
 )
 def test_what_cannot_be_stacked_is_trained_one_by_one(module: nn.Module, shape: tuple[int, ...]) -> None:
