@@ -31,6 +31,15 @@ def _start(*arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
+def _started(cwd: Path) -> subprocess.Popen[bytes]:
+    """A search that has opened its run."""
+    process = _start(*SEARCH, "--out", "run", cwd=cwd)
+    while not (cwd / "run" / "run.sqlite-wal").exists():
+        time.sleep(0.02)
+        assert process.poll() is None
+    return process
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """A run that nobody disturbed, and the seconds it took."""
@@ -84,11 +93,8 @@ def test_a_race_killed_and_resumed(tmp_path: Path) -> None:
 
 def test_ctrl_c_saves_and_says_how_to_resume(uninterrupted: tuple[Path, float], tmp_path: Path) -> None:
     whole, _ = uninterrupted
-    process = _start(*SEARCH, "--out", "run", cwd=tmp_path)
-    while not (tmp_path / "run" / "run.sqlite-wal").exists():
-        time.sleep(0.02)
-        assert process.poll() is None
-    time.sleep(1.0)
+    process = _started(tmp_path)
+    time.sleep(0.4)  # well into the search, which goes on for three times as long
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
@@ -101,16 +107,14 @@ def test_ctrl_c_saves_and_says_how_to_resume(uninterrupted: tuple[Path, float], 
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    first = _start(*SEARCH, "--out", "run", cwd=tmp_path)
-    while not (tmp_path / "run" / "run.sqlite-wal").exists():
-        time.sleep(0.02)
-        assert first.poll() is None
+    first = _started(tmp_path)
+    first.send_signal(signal.SIGSTOP)  # it holds the run for as long as the second process takes to start
     second = run_process("resume", "run", cwd=tmp_path)
+    first.kill()
+    first.wait()
     assert second.returncode == 2
     assert "run is in use by another evonas process" in second.stderr
     assert second.stderr.count("\n") == 1
-    first.kill()
-    first.wait()
 
 
 def test_the_same_seed_gives_the_same_run(uninterrupted: tuple[Path, float], tmp_path: Path) -> None:
