@@ -222,7 +222,7 @@ def test_a_record_that_the_sampler_does_not_repeat_is_refused(tmp_path: Path) ->
     search(budget=30, out=tmp_path / "run", stop=after(20))
     connection = sqlite3.connect(tmp_path / "run" / "run.sqlite")
     with connection:
-        connection.execute("UPDATE evaluation SET genome = '[0, 0, 0, 0]' WHERE number = 7")
+        connection.execute("UPDATE evaluation SET genome = '[0, 1, 0, 1]' WHERE number = 7")
     connection.close()
     with pytest.raises(RunError, match="no longer proposes what evaluation 7 recorded"):
         resume(tmp_path / "run")

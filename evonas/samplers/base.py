@@ -71,6 +71,18 @@ class Sampler(ABC):
         seen = self.proposed.union(beside)
         return distinct(self.space, n, self.rng, seen=seen, feasible=self.task.feasible, repair=self._repair)
 
+    def _fresh(self, genomes: IntArray) -> IntArray:
+        """Those of genomes (n, n_genes) that are feasible and were not proposed, each once, in order."""
+        unique = dict(zip(self.space.keys(genomes), genomes, strict=True))
+        rows = [genome for key, genome in unique.items() if key not in self.proposed]
+        kept = np.array(rows, dtype=np.int64).reshape(len(rows), len(self.space))
+        return kept[self.task.feasible(kept)]
+
+    def _completed(self, genomes: IntArray, n: int) -> IntArray:
+        """The fresh ones of genomes (m, n_genes), made up to `n` with random ones, shape (up to n, n_genes)."""
+        fresh = self._fresh(genomes)[:n]
+        return np.concatenate([fresh, self._random_genomes(n - len(fresh), self.space.keys(fresh))])
+
     @property
     def _waiting(self) -> bool:
         """Whether an empty block means that pending genomes must be told; never, unless a sampler says so."""

@@ -23,7 +23,9 @@ _ROOT5 = np.sqrt(5.0)
 # dozen points long ones make the model too sure of what it has not seen.
 _LENGTH_MEAN, _LENGTH_SD = -0.5, 0.75
 _VARIANCE_PRIORS = np.array([[-0.5, 1.0], [0.0, 1.0], [-5.0, 1.5]])  # Matern, linear, noise
-_BOUNDS = 12.0  # of all logarithms
+# Of the logarithms of length scales, of both variances and of the noise: beyond, a covariance matrix of a few hundred
+# points may not be positive definite, and the search for the mode ends where it began.
+_LENGTH_BOUNDS, _VARIANCE_BOUNDS, _NOISE_BOUNDS = (-5.0, 8.0), (-8.0, 4.0), (-9.0, 2.0)
 _CUT = 500.0  # larger exponents of the kernel are as good as zero
 
 
@@ -137,7 +139,7 @@ def fit(
         begin,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(-_BOUNDS, _BOUNDS)] * len(begin),
+        bounds=[_LENGTH_BOUNDS] * groups + [_VARIANCE_BOUNDS] * 2 + [_NOISE_BOUNDS],
         options={"maxiter": iterations},
     )
     return Hyperparameters.of(found.x if np.isfinite(found.fun) else begin)

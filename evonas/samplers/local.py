@@ -48,11 +48,6 @@ class LocalSampler(Sampler):
             return np.zeros((0, len(self.space)), dtype=np.int64)
         return self._random_genomes(1)
 
-    def _fresh(self, genomes: IntArray) -> IntArray:
-        """Those of distinct genomes (n, n_genes) that are feasible and were not proposed."""
-        new = np.array([key not in self.proposed for key in self.space.keys(genomes)], dtype=np.bool_)
-        return genomes[new & self.task.feasible(genomes)]
-
 
 class GreedySampler(LocalSampler):
     """The path from the highest choices to the lowest, each step lowering the gene that gains most cost for its harm.

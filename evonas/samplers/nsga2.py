@@ -15,9 +15,9 @@ from pymoo.core.termination import NoTermination
 from pymoo.problems.static import StaticProblem
 
 from evonas.evaluate import Evaluation, Task
-from evonas.operators import GenomeCrossover, GenomeDuplicates, GenomeMutation, GenomeSampling
-from evonas.operators.sampling import distinct
+from evonas.operators import GenomeCrossover, GenomeDuplicates, GenomeMutation
 from evonas.samplers.base import Sampler
+from evonas.samplers.paths import spread
 from evonas.samplers.repairing import budget_repair
 from evonas.space import IntArray
 
@@ -30,10 +30,11 @@ POPULATION = 16  # of 10 to 100, the best on digits-ptq at 200 and 400 evaluatio
 class Nsga2Sampler(Sampler):
     """pymoo's NSGA-II, asked a generation at a time.
 
-    Measured constraints go to pymoo's constraint handling (feasibility first); exact ones are met by repair before
-    anything is proposed. Failed evaluations are left out of the population. One that racing stopped is in it with its
-    accuracy on the samples that were validated, which is behind the front; its bound would flatter it. When mating
-    finds nothing new, random genomes fill the generation, so that a finite space is searched to its end.
+    The first generation is spread over the costs, from the largest network to the smallest. Measured constraints go to
+    pymoo's constraint handling (feasibility first); exact ones are met by repair before anything is proposed. Failed
+    evaluations are left out of the population. One that racing stopped is in it with its accuracy on the samples that
+    were validated, which is behind the front; its bound would flatter it. When mating finds nothing new, random genomes
+    fill the generation, so that a finite space is searched to its end.
 
     Args:
         task: what is searched.
@@ -47,7 +48,6 @@ class Nsga2Sampler(Sampler):
         self._generation: dict[bytes, Any] = {}
         self._told: dict[bytes, Evaluation] = {}
         repair = budget_repair(task) if task.exact_constraints else None
-        self._towards_feasible = budget_repair(task, ball=1).repaired if task.exact_constraints else None
         self._problem = PymooProblem(
             n_var=len(self.space),
             n_obj=len(task.objectives),
@@ -57,7 +57,7 @@ class Nsga2Sampler(Sampler):
             vtype=int,
         )
         self._algorithm = self._make(
-            sampling=GenomeSampling(self.space, task.feasible if task.exact_constraints else None),
+            sampling=self._completed(spread(task, population, self.rng), population),
             crossover=GenomeCrossover(self.space),
             mutation=GenomeMutation(self.space),
             repair=repair,
@@ -83,10 +83,7 @@ class Nsga2Sampler(Sampler):
             if genome.tobytes() not in self.proposed and self.task.feasible(genome[None])[0]:
                 self._generation[genome.tobytes()] = individual
         missing = self.population - len(self._generation)
-        seen = self.proposed | set(self._generation)
-        for genome in distinct(
-            self.space, missing, self.rng, seen=seen, feasible=self.task.feasible, repair=self._towards_feasible
-        ):
+        for genome in self._random_genomes(missing, self._generation):
             self._generation[genome.tobytes()] = Population.new("X", genome[None])[0]
         keys = b"".join(self._generation)
         return np.frombuffer(keys, dtype=np.int64).reshape(len(self._generation), len(self.space)).copy()

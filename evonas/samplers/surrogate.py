@@ -38,7 +38,8 @@ _CHILDREN = 512
 _RANDOM = 256
 _MARGIN = 0.1  # of the reference point past the range of the fronts
 _OPTIMISM = 2.0  # standard deviations by which predictions are taken to be better when the box is chosen
-_START, _PATH = 4, 7  # genomes of the initial design, without and with sensitivities
+_START, _PATH = 4, 7  # genomes of the initial design, without (at least) and with sensitivities
+_GENES_EACH = 5  # genes for each genome of an initial design without sensitivities
 _LEAST = 3  # evaluations that a model needs
 _RECONSIDERED = 256  # best candidates among which the rest of a batch is chosen
 _CHOICES = {
@@ -57,7 +58,8 @@ class Settings:
         exactness: whether exact objectives are taken as they are rather than modelled.
         model: `gp`, `trees`, or `auto`: a Gaussian process to 500 points and trees beyond.
         acquisition: `ehvi`, or `mean`: the hypervolume improvement of the predicted values.
-        start: genomes of the initial design; 4, or 7 along the greedy path, where None.
+        start: genomes of the initial design; where None 7 along the greedy path, or else a fifth of the number of
+            genes, at least 4.
         design: `stratified` over the exact objectives, or along the greedy path where there are sensitivities; or
             `random`.
         batch: genomes chosen from one fit.
@@ -151,7 +153,8 @@ class SurrogateSampler(Sampler):
 
     def _start(self) -> IntArray:
         """The initial design: along the greedy path where there are sensitivities, spread over the costs otherwise."""
-        n = self.settings.start or (_START if self.sensitivities is None else _PATH)
+        usual = max(_START, len(self.space) // _GENES_EACH) if self.sensitivities is None else _PATH
+        n = self.settings.start or usual
         if self.settings.design == "random":
             return self._random_genomes(n)
         if self.sensitivities is None:
@@ -161,15 +164,7 @@ class SurrogateSampler(Sampler):
             unknown = np.flatnonzero(~np.isfinite(self.sensitivities.values).any(axis=1))
             if len(unknown):
                 design[1:, unknown] = self.space.sample(len(design), self.rng)[1:, unknown]
-        design = self._fresh(design)
-        return np.concatenate([design, self._random_genomes(n - len(design), self.space.keys(design))])
-
-    def _fresh(self, genomes: IntArray) -> IntArray:
-        """Those of genomes (n, n_genes) that are feasible and were not proposed, each once, in order."""
-        unique = dict(zip(self.space.keys(genomes), genomes, strict=True))
-        rows = [genome for key, genome in unique.items() if key not in self.proposed]
-        kept = np.array(rows, dtype=np.int64).reshape(len(rows), len(self.space))
-        return kept[self.task.feasible(kept)]
+        return self._completed(design, n)
 
     def _suggest(self) -> IntArray:
         """The next batch by the acquisition function."""

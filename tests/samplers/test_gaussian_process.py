@@ -57,6 +57,15 @@ def test_fitting_finds_the_noise_and_which_inputs_matter() -> None:
     )
 
 
+def test_fitting_without_noise_gets_somewhere() -> None:
+    """Where there is no noise its estimate falls until rounding breaks the factorisation; the fit must not give up."""
+    genomes = np.random.default_rng(1).integers(0, 5, (200, 4))
+    inputs, owners = np.eye(5)[genomes].reshape(200, -1) / np.sqrt(2.0), np.repeat(np.arange(4), 5)
+    targets = np.log(1.01 - 0.9 * (genomes == 2).any(axis=1))
+    found = fit(inputs, np.concatenate([np.ones((200, 1)), inputs], axis=1), targets, owners)
+    assert not np.array_equal(found.vector, Hyperparameters.default(4).vector)
+
+
 @pytest.mark.parametrize("targets", [np.zeros(5), np.array([1e100, 0, 0, 0, 1.0])])
 def test_constant_and_huge_targets_are_survived(targets: np.ndarray) -> None:
     inputs = np.linspace(0, 1, 5)[:, None]
