@@ -14,6 +14,7 @@ import numpy as np
 from evonas.errors import EvaluationError, InvalidArgument
 from evonas.objective import Constraint, Objective, minimised
 from evonas.problem.base import Problem
+from evonas.racing import Raced
 from evonas.space import BoolArray, FloatArray, IntArray, SearchSpace, extremes
 
 __all__ = ["Evaluation", "Evaluator", "Status", "Task", "evaluate"]
@@ -189,6 +190,9 @@ def _require_feasible(task: Task) -> None:
         raise InvalidArgument(f"no genome meets {limits} at once; each can be met alone, so loosen one of them")
 
 
+Bar = Callable[[Mapping[str, float]], float | None]  # exact values -> accuracy below which they are dominated
+
+
 def evaluate(task: Task, genomes: IntArray, first: int, *, bar: Bar | None = None) -> list[Evaluation]:
     """Evaluate genomes (n, n_genes), numbered from `first`; with `bar`, each may be stopped early.
 
@@ -209,47 +213,44 @@ def evaluate(task: Task, genomes: IntArray, first: int, *, bar: Bar | None = Non
         error = f"{unknown[0]} is {values[unknown[0]]}" if status == "failed" else ""
         found.append(Evaluation(first + i, tuple(int(gene) for gene in genome), values, status, 0.0, error))
     rows = [i for i, evaluation in enumerate(found) if evaluation.status == "ok"]
-    if bar is not None:
-        for i in rows:
-            found[i] = _raced(task.problem, genomes[i], found[i], bar(found[i].values))
-        return found
-    for i, (scores, error, seconds) in zip(rows, _measured(task.problem, genomes[rows]), strict=True):
-        status = "failed" if error else "ok"
-        found[i] = replace(found[i], values={**found[i].values, **scores}, status=status, seconds=seconds, error=error)
+    least = [None if bar is None else bar(found[i].values) for i in rows]
+    if any(needed is not None for needed in least):
+        bars = np.array([-np.inf if needed is None else needed for needed in least])
+        measured = _raced(task.problem, genomes[rows], bars)
+    else:
+        measured = _measured(task.problem, genomes[rows])
+    for i, (more, status, error, seconds) in zip(rows, measured, strict=True):
+        found[i] = replace(found[i], values={**found[i].values, **more}, status=status, seconds=seconds, error=error)
     return found
-
-
-Bar = Callable[[Mapping[str, float]], float | None]  # exact values -> accuracy below which they are dominated
 
 
 class Evaluator:
     """Evaluates genomes in batches that take about a second, where the problem evaluates many together.
 
-    When racing, one after another: which candidates are stopped must not depend on how many fit into a second.
-
     Args:
         task: whose problem evaluates.
         told: called with (done, total) while the problem prepares, which may take long.
-        bar: when racing, see `Archive.bar`; asked before each evaluation.
     """
 
-    def __init__(self, task: Task, told: Callable[[int, int], None] | None = None, *, bar: Bar | None = None) -> None:
+    def __init__(self, task: Task, told: Callable[[int, int], None] | None = None) -> None:
         self._task = task
         self._told = told
-        self._bar = bar
         self._size = 1
 
-    def __call__(self, genomes: IntArray, first: int) -> Iterator[Evaluation]:
-        """The evaluations of genomes (n, n_genes), numbered from `first`, as `evaluate` makes them."""
+    def __call__(self, genomes: IntArray, first: int, bar: Bar | None = None) -> Iterator[Evaluation]:
+        """The evaluations of genomes (n, n_genes), numbered from `first`, as `evaluate` makes them with this `bar`.
+
+        Which are evaluated together depends on the clock, and what becomes of them does not: all meet the same bar.
+        """
         done = 0
         if len(genomes):
             self._prepare(genomes)
         while done < len(genomes):
             start = time.perf_counter()
-            found = evaluate(self._task, genomes[done : done + self._size], first + done, bar=self._bar)
+            found = evaluate(self._task, genomes[done : done + self._size], first + done, bar=bar)
             seconds = (time.perf_counter() - start) / len(found)
             done += len(found)
-            if self._task.problem.together and self._bar is None:
+            if self._task.problem.together:
                 self._size = int(min(max(_SECONDS / seconds, 1), 2 * self._size + 14, _MOST))
             yield from found
 
@@ -258,7 +259,7 @@ class Evaluator:
             self._task.problem.prepare(genomes[self._task.feasible(genomes)], self._told)
 
 
-_Measured = tuple[dict[str, float], str, float]  # scores, what went wrong, seconds
+_Measured = tuple[Mapping[str, float], Status, str, float]  # values, status, what went wrong, seconds
 
 
 def _measured(problem: Problem, genomes: IntArray) -> list[_Measured]:
@@ -270,40 +271,40 @@ def _measured(problem: Problem, genomes: IntArray) -> list[_Measured]:
         except Exception:  # each by itself says which one it is
             return [_alone(problem, genome) for genome in genomes]
         seconds = (time.perf_counter() - start) / len(genomes)
-        return [({}, broken, seconds) if (broken := _broken(found)) else (found, "", seconds) for found in scores]
+        return [_scored(found, seconds) for found in scores]
     return [_alone(problem, genome) for genome in genomes]
 
 
 def _alone(problem: Problem, genome: IntArray) -> _Measured:
     start = time.perf_counter()
     scores, error = _scores(problem, genome)
-    return scores, error, time.perf_counter() - start
-
-
-def _raced(problem: Problem, genome: IntArray, evaluation: Evaluation, least: float | None) -> Evaluation:
-    """`evaluation` with what is measured, or with the bound at which it was stopped."""
-    start = time.perf_counter()
-    if least is None:
-        scores, error, seconds = _alone(problem, genome)
-        return replace(
-            evaluation,
-            values={**evaluation.values, **scores},
-            status="failed" if error else "ok",
-            seconds=seconds,
-            error=error,
-        )
-    try:
-        raced = problem.race(genome, least)
-    except Exception as error:
-        return replace(evaluation, status="failed", seconds=time.perf_counter() - start, error=_text(error))
     seconds = time.perf_counter() - start
-    if raced.scores is None:
-        bound = {"accuracy": raced.bound, "samples": float(raced.samples), "seen": raced.share}
-        text = f"after {raced.samples} samples: accuracy at most {raced.bound:.4f}, {least:.4f} would be needed"
-        return replace(evaluation, values={**evaluation.values, **bound}, status="stopped", seconds=seconds, error=text)
-    broken = _broken(raced.scores)
-    values = evaluation.values if broken else {**evaluation.values, **raced.scores}
-    return replace(evaluation, values=values, status="failed" if broken else "ok", seconds=seconds, error=broken)
+    return ({}, "failed", error, seconds) if error else _scored(scores, seconds)
+
+
+def _raced(problem: Problem, genomes: IntArray, least: FloatArray) -> list[_Measured]:
+    """The same of those that reach `least` (n,), and of the others the bound at which they were stopped."""
+    start = time.perf_counter()
+    try:
+        raced = list(zip(problem.race(genomes, least), least.tolist(), strict=True))
+    except Exception as error:
+        if len(genomes) == 1:
+            return [({}, "failed", _text(error), time.perf_counter() - start)]
+        rows = [slice(i, i + 1) for i in range(len(genomes))]  # each by itself says which one it is
+        return [one for row in rows for one in _raced(problem, genomes[row], least[row])]
+    seconds = (time.perf_counter() - start) / len(genomes)
+    return [_scored(f.scores, seconds) if f.scores is not None else _stopped(f, bar, seconds) for f, bar in raced]
+
+
+def _scored(scores: Mapping[str, float], seconds: float) -> _Measured:
+    broken = _broken(scores)
+    return ({}, "failed", broken, seconds) if broken else (scores, "ok", "", seconds)
+
+
+def _stopped(raced: Raced, least: float, seconds: float) -> _Measured:
+    values = {"accuracy": raced.bound, "samples": float(raced.samples), "seen": raced.share}
+    text = f"after {raced.samples} samples: accuracy at most {raced.bound:.4f}, {least:.4f} would be needed"
+    return values, "stopped", text, seconds
 
 
 def _text(error: Exception) -> str:
@@ -329,8 +330,7 @@ def _scores(problem: Problem, genome: IntArray) -> tuple[dict[str, float], str]:
     except EvaluationError as error:
         choices = ", ".join(f"{name}={label}" for name, label in problem.space.labels(genome).items())
         raise EvaluationError(f"{error} (it was given {choices})") from None
-    broken = _broken(scores)
-    return ({}, broken) if broken else (scores, "")
+    return scores, ""
 
 
 def _checked(problem: Problem, returned: Sequence[Mapping[str, float]], n: int) -> list[dict[str, float]]:

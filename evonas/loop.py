@@ -32,7 +32,7 @@ from evonas.store import Store
 __all__ = ["load_result", "resume", "search"]
 
 _CONFIGURED = ("problem", "fingerprint", "sampler", "budget", "seed", "objectives", "at_most", "at_least", "ended")
-_ASKED = 64  # genomes asked for at a time; no result depends on it
+_ASKED = 64  # genomes asked for at a time; nothing depends on it but races, which are against the front at that moment
 _SEEDS = 2**63
 
 
@@ -183,13 +183,14 @@ def _run(
     budget = max(1, config["budget"] - charge)
     replay, ended = list(recorded), "budget"
     with Progress(budget, progress) as shown:
-        evaluated = Evaluator(task, shown.preparing, bar=archive.bar if config.get("racing", False) else None)
+        evaluated = Evaluator(task, shown.preparing)
         while ended == "budget" and archive.spent < budget:
             genomes = sampler.ask(min(_ASKED, budget - archive.spent))
             if len(genomes) == 0:
                 ended = "exhausted"
+            bar = archive.bar() if config.get("racing", False) else None  # before any of them is known
             old = [_replayed(*pair) for pair in zip(replay[len(archive) :], genomes, strict=False)]
-            for evaluation in itertools.chain(old, evaluated(genomes[len(old) :], len(archive) + len(old))):
+            for evaluation in itertools.chain(old, evaluated(genomes[len(old) :], len(archive) + len(old), bar)):
                 if evaluation.number >= len(replay):
                     store.append([evaluation])
                 archive.add(evaluation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import moocore
@@ -105,18 +105,23 @@ class Archive:
         self._front_values = np.concatenate([known[~beaten], values])
         return "front"
 
-    def bar(self, values: Mapping[str, float]) -> float | None:
-        """The best measured value on the front among points that are as good in every exact objective.
+    def bar(self) -> Callable[[Mapping[str, float]], float | None]:
+        """What a candidate must reach, given its exact values, as the front is now; it stays so.
 
-        A candidate with exact `values` whose measured value is worse is dominated, and stays so. For tasks with one
-        measured objective; None when no such point is there, and whatever is measured may reach the front.
+        That is the best measured value on the front among points that are as good in every exact objective: a
+        candidate whose measured value is worse is dominated, and stays so. None when no such point is there, and
+        whatever is measured may reach the front. For tasks with one measured objective.
         """
-        goals = self.task.objectives
+        goals, front = self.task.objectives, self._front_values
         exact = [column for column, goal in enumerate(goals) if goal.exact]
         (measured,) = set(range(len(goals))) - set(exact)
-        mine = np.array([goals[column].sign * values[goals[column].name] for column in exact])
-        as_good = (self._front_values[:, exact] <= mine).all(axis=1)
-        return goals[measured].sign * float(self._front_values[as_good, measured].min()) if as_good.any() else None
+
+        def reached(values: Mapping[str, float]) -> float | None:
+            mine = np.array([goals[column].sign * values[goals[column].name] for column in exact])
+            as_good = (front[:, exact] <= mine).all(axis=1)
+            return goals[measured].sign * float(front[as_good, measured].min()) if as_good.any() else None
+
+        return reached
 
     def hypervolume(self) -> float:
         """Share of the reference box that the front dominates, 0 to 1."""

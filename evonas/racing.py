@@ -7,15 +7,20 @@ risk is shared out over the looks (union bound), so that a candidate's bound fai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from statistics import NormalDist
 
-__all__ = ["RISK", "Raced", "looks", "most_right"]
+import numpy as np
+
+from evonas.space import BoolArray, FloatArray, IntArray
+
+__all__ = ["RISK", "Raced", "beaten", "looks", "most_right"]
 
 RISK = 0.01  # that a candidate was stopped that a full validation would not have put behind the front
 _SHARES = (16, 8, 4, 2)  # a look after each of these parts of the samples
-_LANES = 32  # samples: looks are multiples of it, so that a part is made of whole vectors
+_CHUNKS = tuple(2**power for power in range(9, 4, -1))  # samples that run at once: parts are made of whole ones
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,32 @@ class Raced:
 
 def looks(total: int) -> list[int]:
     """After how many of `total` samples a candidate is looked at before the end."""
-    found = {total // share // _LANES * _LANES for share in _SHARES}
+    chunk = next((count for count in _CHUNKS if count * max(_SHARES) <= total), min(_CHUNKS))
+    found = {total // share // chunk * chunk for share in _SHARES}
     return sorted(count for count in found if 0 < count < total)
 
 
-@cache
+def beaten(right: IntArray, seen: int, total: int, least: FloatArray, risk: float) -> BoolArray:
+    """Which of n candidates have a bound on their accuracy below `least`, shape (n,).
+
+    That is `most_right(...) / total < least`, without the search for the bound: as the tail falls with K, one look at
+    it for the fewest right answers that would do.
+
+    Args:
+        right: right answers of each among those seen, shape (n,).
+        seen: samples seen.
+        total: samples that there are.
+        least: accuracy that each must reach, shape (n,); what none can fall below (0, or -inf) if there is none.
+        risk: of each bound.
+    """
+    from scipy.stats import hypergeom
+
+    found = right / seen < least  # whose share is no worse are not looked at: that is no surprise
+    needed = np.searchsorted(np.arange(total + 1) / total, least[found])
+    found[found] = hypergeom.cdf(right[found], total, np.minimum(needed, total), seen) <= risk
+    return found
+
+
 def most_right(right: int, seen: int, total: int, risk: float) -> int:
     """The most right answers among `total` with which at most `right` of `seen` are not a surprise.
 
@@ -52,10 +78,19 @@ def most_right(right: int, seen: int, total: int, risk: float) -> int:
     from scipy.stats import hypergeom
 
     low, high = right, total - seen + right  # P = 1 at the lower end
-    while low < high:
-        middle = (low + high + 1) // 2
+    middle, step = _approximately_most(right, seen, total, risk), 1
+    while low < high:  # away from the first guess by more and more, then by halves
+        middle = middle if low < middle <= high else (low + high + 1) // 2
         if hypergeom.cdf(right, total, middle, seen) > risk:
-            low = middle
+            low, middle = middle, middle + step
         else:
-            high = middle - 1
+            high, middle = middle - 1, middle - step
+        step *= 2
     return low
+
+
+def _approximately_most(right: int, seen: int, total: int, risk: float) -> int:
+    """`most_right` by the normal distribution: Wilson's interval (1927, doi:10.1080/01621459.1927.10502953)."""
+    share = min(1.0, (right + 0.5) / seen)
+    spread = NormalDist().inv_cdf(1 - risk) ** 2 / seen * (total - seen) / max(1, total - 1)
+    return int(total * (share + spread / 2 + math.sqrt(spread * (spread / 4 + share * (1 - share)))) / (1 + spread))

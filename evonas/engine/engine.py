@@ -6,8 +6,8 @@ stay in cache. What is returned is bit for bit what `PostTraining.forward` retur
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,38 +17,21 @@ from torch.fx import Node
 from torch.utils._pytree import tree_leaves
 
 from evonas.engine.convolution import Convolution
-from evonas.engine.kernels import Elementwise, General, Kernel, Relu, Step
+from evonas.engine.kernels import Elementwise, General, Kernel, Relu
 from evonas.engine.linear import Linear
-from evonas.engine.planning import Parts, Variants, blocks_of, parts_of, sorted_rows, variants_of
-from evonas.engine.values import Listed, Value
+from evonas.engine.planning import Parts, parts_of, sorted_rows, variants_of
+from evonas.engine.walk import Alone, Outputs, Shared, Walk
 from evonas.graph.writes import shareable
 from evonas.plan import PlanSpace
 from evonas.quantize import PostTraining, full_precision
 from evonas.space import IntArray
 
-__all__ = ["MEMORY", "Engine", "Outputs"]
+__all__ = ["MEMORY", "Engine"]
 
 MEMORY = 8 * 2**20  # bytes of values at once: a few times the cache of a core
 _CHUNK = 512  # samples at once, at most
 _LEAST_CHUNK = 32
 _NODE = 2**20  # floats of a chunk of the largest node: convolutions of fewer samples cost more each
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What the network returns for a block of genomes and a chunk of samples.
-
-    Args:
-        genomes: which genomes, shape (m,).
-        variants: which of the values each has, shape (m,).
-        value: the distinct values.
-        samples: which samples.
-    """
-
-    genomes: IntArray
-    variants: IntArray
-    value: Value
-    samples: slice
 
 
 class Engine:
@@ -70,21 +53,16 @@ class Engine:
 
         Chunk by chunk of the samples, and in each block by block of the genomes.
         """
-        walk = self._run(genomes, inputs)
-        while True:
-            with torch.no_grad(), full_precision():  # not around a `yield`: others' code runs there
-                found = next(walk, None)
-            if found is None:
-                return
-            yield found
+        return self.walk(genomes, inputs[:2]).run(inputs)
 
-    def _run(self, genomes: IntArray, inputs: Tensor) -> Iterator[Outputs]:
-        shapes = _Shapes.of(self._network.graph, inputs[:2])
-        chunks = [slice(i, min(i + shapes.chunk, len(inputs))) for i in range(0, len(inputs), shapes.chunk)]
-        if shareable(self._network.graph, inputs[:2]):
-            yield from self._shared(genomes, inputs, shapes, chunks)
-        else:
-            yield from self._alone(genomes, inputs, chunks)
+    def walk(self, genomes: IntArray, sample: Tensor) -> Walk:
+        """What `genomes` (m, n_genes) need is found out once, for any data that is like `sample` (a few inputs)."""
+        with torch.no_grad(), full_precision():
+            shapes = _Shapes.of(self._network.graph, sample)
+            if not shareable(self._network.graph, sample):
+                plans = [self._space.plan(genome) for genome in genomes]
+                return Alone(np.arange(len(genomes)), shapes.chunk, self._network, plans)
+            return self._shared(genomes, shapes)
 
     def outputs(self, genomes: IntArray, inputs: Tensor) -> Tensor:
         """All that `run` returns at once, for networks that return vectors: shape (m, n, channels)."""
@@ -94,38 +72,13 @@ class Engine:
                 found[genome].append(chunk.value.one(int(variant)))
         return torch.stack([torch.cat(parts) for parts in found])
 
-    def _alone(self, genomes: IntArray, inputs: Tensor, chunks: Sequence[slice]) -> Iterator[Outputs]:
-        """Genome by genome, for graphs that write into their own values."""
-        for row, genome in enumerate(genomes):
-            plan = self._space.plan(genome)
-            for samples in chunks:
-                found = Listed([self._network.forward(plan, inputs[samples])])
-                yield Outputs(np.array([row]), np.zeros(1, dtype=np.int64), found, samples)
-
-    def _shared(self, genomes: IntArray, inputs: Tensor, shapes: _Shapes, chunks: Sequence[slice]) -> Iterator[Outputs]:
+    def _shared(self, genomes: IntArray, shapes: _Shapes) -> Shared:
         layers = parts_of(self._network, self._space, genomes)
-        named = {node: layers[name] for node in self._nodes if (name := self._network.layer_of(node)) in layers}
-        unsorted = variants_of(self._nodes, named, len(genomes))
-        order = sorted_rows(unsorted)
-        parts = {node: found.of(order) for node, found in named.items()}
-        variants = {node: found.of(order) for node, found in unsorted.items()}
+        parts = {node: layers[name] for node in self._nodes if (name := self._network.layer_of(node)) in layers}
+        variants = variants_of(self._nodes, parts, len(genomes))
         kernels = {node: self._kernel(node, parts.get(node), shapes) for node in self._nodes}
         limit = self._memory // 4 // shapes.chunk
-        prepared = [_prepared(kernels, variants, rows) for rows in blocks_of(variants, shapes.floats, limit)]
-        blocks = _walks(prepared, self._last)
-        for samples in chunks:
-            values: dict[Node, Value] = {}
-            for block in blocks:
-                for node, dead in block.walk:
-                    if node.op == "placeholder":
-                        values[node] = Listed([inputs[samples]])
-                    else:
-                        values[node] = kernels[node].run(block.steps[node], values)
-                    for old in dead:
-                        values.pop(old, None)
-                yield Outputs(order[block.rows], block.sources[self._last], values[self._last], samples)
-                for old in block.dead:
-                    values.pop(old, None)
+        return Shared(sorted_rows(variants), shapes.chunk, kernels, variants, self._last, shapes.floats, limit)
 
     def _kernel(self, node: Node, parts: Parts | None, shapes: _Shapes) -> Kernel:
         graph = self._network.graph
@@ -138,66 +91,6 @@ class Engine:
         if parts is None and Elementwise.suits(node, module, rank):
             return Elementwise(self._network, node, parts)
         return Relu(node) if Relu.suits(node, module) else General(self._network, node, parts)
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Genomes that go through the graph together.
-
-    Args:
-        rows: which of the sorted genomes.
-        steps: what each node needs.
-        sources: which of each node's values each genome has.
-        walk: nodes to compute, in order, each with those whose values are not needed after it.
-        dead: nodes whose values are not needed after the block.
-    """
-
-    rows: slice
-    steps: Mapping[Node, Step]
-    sources: Mapping[Node, IntArray]
-    walk: Sequence[tuple[Node, Sequence[Node]]] = ()
-    dead: Sequence[Node] = ()
-
-
-def _prepared(kernels: Mapping[Node, Kernel], variants: Mapping[Node, Variants], rows: slice) -> _Block:
-    steps: dict[Node, Step] = {}
-    sources: dict[Node, IntArray] = {}
-    for node, kernel in kernels.items():
-        arriving = {source: sources[source] for source in node.all_input_nodes}
-        step: Step = kernel.prepare(rows, variants[node], arriving)
-        steps[node] = step
-        sources[node] = step.position[np.searchsorted(step.ids, variants[node].ids[rows])]
-    return _Block(rows, steps, sources)
-
-
-def _walks(blocks: Sequence[_Block], last: Node) -> list[_Block]:
-    """The same blocks with what each computes for `last`: nothing that the block before it has already."""
-    found, kept = [], set[Node]()
-    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
-        computed = _needed(last, list(block.steps), kept)
-        held = kept | set(computed)
-        kept = {node for node in held if following is not None and _same(block.steps[node], following.steps[node])}
-        last_use = {source: node for node in computed for source in node.all_input_nodes}
-        walk = [
-            (node, [old for old, reader in last_use.items() if reader is node and old not in kept and old is not last])
-            for node in computed
-        ]
-        found.append(replace(block, walk=walk, dead=[node for node in held if node not in kept]))
-    return found
-
-
-def _needed(last: Node, nodes: Sequence[Node], kept: set[Node]) -> list[Node]:
-    """The nodes that `last` needs and that are not kept, in order."""
-    wanted, found = {last}, []
-    for node in reversed(nodes):
-        if node in wanted and node not in kept:
-            found.append(node)
-            wanted.update(node.all_input_nodes)
-    return found[::-1]
-
-
-def _same(one: Step, other: Step) -> bool:
-    return np.array_equal(one.ids, other.ids)
 
 
 @dataclass(frozen=True)

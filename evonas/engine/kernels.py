@@ -44,8 +44,8 @@ class Step(Protocol):
 class Kernel(Protocol):
     """How one node is run."""
 
-    def prepare(self, rows: slice, variants: Variants, sources: Sources) -> Any:
-        """The step of the genomes `rows`."""
+    def prepare(self, rows: IntArray, variants: Variants, sources: Sources) -> Any:
+        """The step of the genomes `rows`, shape (m,)."""
 
     def run(self, step: Any, values: Mapping[Node, Value]) -> Value:
         """The node's values for a block and a chunk, from those of its inputs."""
@@ -70,7 +70,7 @@ class Relu:
             return type(module) is nn.ReLU
         return node.target in (torch.relu, nn.functional.relu, "relu") and len(node.all_input_nodes) == 1
 
-    def prepare(self, rows: slice, variants: Variants, sources: Sources) -> _Ids:
+    def prepare(self, rows: IntArray, variants: Variants, sources: Sources) -> _Ids:
         ids, first = np.unique(variants.ids[rows], return_index=True)
         return _Ids(ids, sources[self._source][first])
 
@@ -105,7 +105,7 @@ class General:
     def __init__(self, network: PostTraining, node: Node, parts: Parts | None) -> None:
         self._network, self._node, self._parts = network, node, parts
 
-    def prepare(self, rows: slice, variants: Variants, sources: Sources) -> GeneralStep:
+    def prepare(self, rows: IntArray, variants: Variants, sources: Sources) -> GeneralStep:
         ids, first = np.unique(variants.ids[rows], return_index=True)
         plans: Sequence[LayerPlan | None] = [None] * len(ids)
         if self._parts is not None:

@@ -223,7 +223,7 @@ class Linear:
     def _bank(self) -> _Bank:
         return _Bank.of(self._network, self._parts.plans)
 
-    def prepare(self, rows: slice, variants: Variants, sources: Sources) -> LinearStep:
+    def prepare(self, rows: IntArray, variants: Variants, sources: Sources) -> LinearStep:
         source = sources[self._source]
         ids, first = np.unique(variants.ids[rows], return_index=True)
         part, data, source = self._parts.picks[rows][first], variants.data[rows][first], source[first]

@@ -15,6 +15,7 @@ from torch import Tensor
 from evonas.engine.engine import Engine
 from evonas.engine.fused import kernels
 from evonas.engine.values import stacked
+from evonas.engine.walk import Walk
 from evonas.space import BoolArray, FloatArray, IntArray
 
 __all__ = ["Labelled", "Scores", "Totals", "scores", "totals"]
@@ -81,6 +82,11 @@ class Totals:
     finite: np.ndarray[tuple[int], np.dtype[np.bool_]]
     count: int
 
+    @classmethod
+    def none(cls, n: int) -> Totals:
+        """Those of no samples."""
+        return cls(np.zeros(n, dtype=np.int64), np.zeros(n), np.ones(n, dtype=np.bool_), 0)
+
     def __add__(self, other: Totals) -> Totals:
         both = self.finite & other.finite
         return Totals(self.right + other.right, self.lost + other.lost, both, self.count + other.count)
@@ -92,15 +98,18 @@ class Totals:
 
 def scores(engine: Engine, genomes: IntArray, data: Labelled, *, loss: bool = True) -> Scores:
     """Accuracy and, unless told not to, loss of `genomes` (n, n_genes) on `data`."""
-    return totals(engine, genomes, data, loss=loss).scores()
+    return totals(engine.walk(genomes, data.inputs[:2]), len(genomes), data, loss=loss).scores()
 
 
-def totals(engine: Engine, genomes: IntArray, data: Labelled, *, loss: bool = True) -> Totals:
-    """Right answers and, unless told not to, losses of `genomes` (n, n_genes) on `data`."""
-    right = np.zeros(len(genomes), dtype=np.int64)
-    lost = np.zeros(len(genomes)) if loss else np.full(len(genomes), np.nan)
-    finite = np.ones(len(genomes), dtype=np.bool_)
-    for found in engine.run(genomes, data.inputs):
+def totals(walk: Walk, n: int, data: Labelled, *, loss: bool = True) -> Totals:
+    """Right answers and, unless told not to, losses of the n genomes that `walk` was made for, on `data`.
+
+    Zeros for those that it does not run any more.
+    """
+    right = np.zeros(n, dtype=np.int64)
+    lost = np.zeros(n) if loss else np.full(n, np.nan)
+    finite = np.ones(n, dtype=np.bool_)
+    for found in walk.run(data.inputs):
         runs = data.runs(found.samples)
         logits = stacked(found.value).exact()
         answers, sound = _counted(logits, runs)

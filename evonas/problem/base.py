@@ -128,10 +128,11 @@ class Problem(ABC):
         """
         return
 
-    def race(self, genome: IntArray, least: float) -> Raced:
-        """Evaluate one genome (n_genes,), but stop when its accuracy is below `least` with 99 % confidence.
+    def race(self, genomes: IntArray, least: FloatArray) -> Sequence[Raced]:
+        """Evaluate genomes (n, n_genes), but stop those whose accuracy is below `least` (n,) with 99 % confidence.
 
-        Scores of one that is not stopped are those of `evaluate`. For problems with `races`.
+        Scores of one that is not stopped are those of `evaluate`, and what becomes of one must not depend on the other
+        genomes of the call. `least` is -inf for one that may not be stopped. For problems with `races`.
         """
         raise NotImplementedError
 

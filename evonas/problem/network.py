@@ -7,6 +7,7 @@ import itertools
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from evonas import costs
 from evonas.chains import Chain
 from evonas.deploy import int8_module, int8_throughout, onnx_call, require_onnxruntime
-from evonas.engine import MEMORY, Engine, Labelled, Totals, scores, totals
+from evonas.engine import MEMORY, Engine, Labelled, race, scores
 from evonas.errors import unknown_name
 from evonas.formats import Format
 from evonas.graph.fold import fold_batchnorms
@@ -29,7 +30,7 @@ from evonas.problem.base import Estimate, Problem, Sensitivities
 from evonas.problem.data import Split
 from evonas.problem.genes import Rule, with_rules
 from evonas.quantize import METHODS, PostTraining, single_thread
-from evonas.racing import RISK, Raced, looks, most_right
+from evonas.racing import Raced, looks
 from evonas.space import FloatArray, IntArray
 from evonas.timing import interleaved, timed_module
 from evonas.training import WeightStore
@@ -217,28 +218,21 @@ class NetworkProblem(Problem):
                     found[row] = {"accuracy": accuracy, "loss": loss} | self._timing(genomes[row])
         return found
 
-    def race(self, genome: IntArray, least: float) -> Raced:
+    def race(self, genomes: IntArray, least: FloatArray) -> list[Raced]:
         """As `Problem.race`: the validation samples in one random order, the same for every genome.
 
         Raises:
             FloatingPointError: an output is not finite.
         """
-        total = len(self.validation)
-        risk = RISK / max(1, len(self._heats) - 1)
-        engine = Engine(self.network(genome), self.plan_space, memory=self.memory)
-        found: Totals | None = None
+        found = dict[int, Raced]()
         with single_thread():
-            for heat in self._heats:
-                more = totals(engine, genome[None], heat)
-                found = more if found is None else found + more
-                if not found.finite.all():
-                    raise FloatingPointError("the network's output is not finite")
-                bound = most_right(int(found.right[0]), found.count, total, risk) / total
-                if bound < least and found.count < total:
-                    return Raced(None, found.count, int(found.right[0]) / found.count, bound)
-        assert found is not None
-        scored = found.scores()
-        return Raced({"accuracy": float(scored.accuracy[0]), "loss": float(scored.loss[0])}, total)
+            for rows in self._networks_of(genomes):
+                engine = Engine(self.network(genomes[rows[0]]), self.plan_space, memory=self.memory)
+                found |= zip(rows.tolist(), race(engine, genomes[rows], self._heats, least[rows]), strict=True)
+            for row, raced in found.items():
+                if raced.scores is not None:
+                    found[row] = replace(raced, scores={**raced.scores, **self._timing(genomes[row])})
+        return [found[row] for row in range(len(genomes))]
 
     @cached_property
     def _heats(self) -> list[Labelled]:
