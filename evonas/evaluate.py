@@ -213,12 +213,11 @@ def evaluate(task: Task, genomes: IntArray, first: int, *, bar: Bar | None = Non
         error = f"{unknown[0]} is {values[unknown[0]]}" if status == "failed" else ""
         found.append(Evaluation(first + i, tuple(int(gene) for gene in genome), values, status, 0.0, error))
     rows = [i for i, evaluation in enumerate(found) if evaluation.status == "ok"]
-    least = [None if bar is None else bar(found[i].values) for i in rows]
-    if any(needed is not None for needed in least):
-        bars = np.array([-np.inf if needed is None else needed for needed in least])
-        measured = _raced(task.problem, genomes[rows], bars)
-    else:
+    if bar is None:
         measured = _measured(task.problem, genomes[rows])
+    else:  # even where all may reach the front, so that no score depends on who is evaluated together
+        least = [-math.inf if (needed := bar(found[i].values)) is None else needed for i in rows]
+        measured = _raced(task.problem, genomes[rows], np.array(least))
     for i, (more, status, error, seconds) in zip(rows, measured, strict=True):
         found[i] = replace(found[i], values={**found[i].values, **more}, status=status, seconds=seconds, error=error)
     return found

@@ -32,7 +32,10 @@ from evonas.store import Store
 __all__ = ["load_result", "resume", "search"]
 
 _CONFIGURED = ("problem", "fingerprint", "sampler", "budget", "seed", "objectives", "at_most", "at_least", "ended")
-_ASKED = 64  # genomes asked for at a time; nothing depends on it but races, which are against the front at that moment
+_ASKED = 64  # genomes asked for at a time; no result depends on it
+_RACING = (
+    16  # likewise when racing: these meet the front of the moment in which they were asked for, as a generation does
+)
 _SEEDS = 2**63
 
 
@@ -182,13 +185,14 @@ def _run(
     charge = math.ceil(sampler.charge)
     budget = max(1, config["budget"] - charge)
     replay, ended = list(recorded), "budget"
+    racing = config.get("racing", False)
     with Progress(budget, progress) as shown:
         evaluated = Evaluator(task, shown.preparing)
         while ended == "budget" and archive.spent < budget:
-            genomes = sampler.ask(min(_ASKED, budget - archive.spent))
+            genomes = sampler.ask(min(_RACING if racing else _ASKED, budget - archive.spent))
             if len(genomes) == 0:
                 ended = "exhausted"
-            bar = archive.bar() if config.get("racing", False) else None  # before any of them is known
+            bar = archive.bar() if racing else None  # before any of them is known, recorded or not
             old = [_replayed(*pair) for pair in zip(replay[len(archive) :], genomes, strict=False)]
             for evaluation in itertools.chain(old, evaluated(genomes[len(old) :], len(archive) + len(old), bar)):
                 if evaluation.number >= len(replay):

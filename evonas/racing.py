@@ -20,6 +20,9 @@ __all__ = ["RISK", "Raced", "beaten", "looks", "most_right"]
 
 RISK = 0.01  # that a candidate was stopped that a full validation would not have put behind the front
 _SHARES = (16, 8, 4, 2)  # a look after each of these parts of the samples
+_LEAST = (
+    128  # samples before which hardly any candidate can be stopped, so that a look would waste its share of the risk
+)
 _CHUNKS = tuple(2**power for power in range(9, 4, -1))  # samples that run at once: parts are made of whole ones
 
 
@@ -44,7 +47,7 @@ def looks(total: int) -> list[int]:
     """After how many of `total` samples a candidate is looked at before the end."""
     chunk = next((count for count in _CHUNKS if count * max(_SHARES) <= total), min(_CHUNKS))
     found = {total // share // chunk * chunk for share in _SHARES}
-    return sorted(count for count in found if 0 < count < total)
+    return sorted(count for count in found if _LEAST <= count < total)
 
 
 def beaten(right: IntArray, seen: int, total: int, least: FloatArray, risk: float) -> BoolArray:

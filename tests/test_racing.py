@@ -19,11 +19,13 @@ from toys import Toy
 
 import evonas
 from evonas.errors import InvalidArgument
-from evonas.evaluate import Evaluation
+from evonas.evaluate import Evaluation, Task, evaluate
+from evonas.pareto import Archive
 from evonas.problem.model import ModelProblem
 from evonas.problems.digits import digits_ptq
-from evonas.racing import RISK, looks, most_right
+from evonas.racing import RISK, Raced, beaten, looks, most_right
 from evonas.result import Result
+from evonas.space import FloatArray, IntArray
 
 OBJECTIVES = ["accuracy", "size", "bops"]
 
@@ -76,6 +78,16 @@ def test_the_bound_fails_no_more_often_than_said(data: st.DataObject, total: int
     assert chances[failing].sum() <= RISK * (1 + 1e-9)
 
 
+@given(st.data(), st.integers(2, 500))
+def test_who_is_beaten_has_a_bound_below_the_bar(data: st.DataObject, total: int) -> None:
+    seen = data.draw(st.integers(1, total))
+    right = data.draw(st.lists(st.integers(0, seen), min_size=1, max_size=5))
+    bars = st.one_of(st.integers(0, total).map(lambda k: k / total), st.floats(0, 1), st.just(-np.inf))
+    least = np.array(data.draw(st.lists(bars, min_size=len(right), max_size=len(right))))
+    bounds = np.array([most_right(one, seen, total, RISK) / total for one in right])
+    assert beaten(np.array(right), seen, total, least, RISK).tolist() == (bounds < least).tolist()
+
+
 def test_with_everything_seen_the_bound_is_the_count() -> None:
     assert most_right(7, 10, 10, RISK) == 7
 
@@ -84,7 +96,7 @@ def test_with_everything_seen_the_bound_is_the_count() -> None:
 def test_looks_are_few_and_before_the_end(total: int) -> None:
     found = looks(total)
     assert found == sorted(set(found))
-    assert all(0 < count < total and count % 32 == 0 for count in found)
+    assert all(128 <= count < total and count % 32 == 0 for count in found)
     assert len(found) <= 4
 
 
@@ -96,13 +108,14 @@ def test_candidates_are_stopped_and_none_of_them_is_on_the_front(raced: Result) 
     assert len(stopped) > 10
     assert not {e.number for e in stopped} & {e.number for e in raced.archive.front}
     for evaluation in stopped:
+        known_then = raced.archive.evaluations[: evaluation.number // 16 * 16]  # before its generation
         assert evaluation.values["samples"] in looks(719)
         assert evaluation.values["seen"] < evaluation.values["accuracy"]
         assert "accuracy at most" in evaluation.error
         assert "loss" not in evaluation.values
         dominating = [
             e
-            for e in raced.archive.evaluations[: evaluation.number]
+            for e in known_then
             if e.status == "ok"
             and e.values["accuracy"] > evaluation.values["accuracy"]
             and all(e.values[name] <= evaluation.values[name] for name in ("size", "bops"))
@@ -133,6 +146,43 @@ def test_a_race_that_is_stopped_and_resumed_ends_as_one_that_was_not(raced: Resu
     assert known(shown.archive.front) == known(raced.archive.front)
 
 
+def test_a_race_that_gets_more_budget_ends_as_one_that_had_it_from_the_start(raced: Result, tmp_path: Path) -> None:
+    race(out=tmp_path / "run", budget=70)  # in the middle of a generation
+    resumed = evonas.resume(tmp_path / "run", digits_ptq(epochs=5), budget=120, figures=False, progress="none")
+    assert known(resumed.archive.evaluations) == known(raced.archive.evaluations)
+
+
+def test_how_many_are_evaluated_together_changes_nothing(raced: Result) -> None:
+    task = raced.task
+    archive = Archive(task)
+    for evaluation in raced.archive.evaluations[:80]:
+        archive.add(evaluation)
+    bar, genomes = archive.bar(), task.space.sample(24, np.random.default_rng(0))
+    together = evaluate(task, genomes, 0, bar=bar)
+    assert {e.status for e in together} == {"ok", "stopped"}
+    alone = [one for i, genome in enumerate(genomes) for one in evaluate(task, genome[None], i, bar=bar)]
+    assert known(together) == known(alone)
+
+
+def test_one_that_fails_takes_nobody_with_it(raced: Result) -> None:
+    broken = digits_ptq(epochs=5)
+    whole = broken.race
+
+    def race(genomes: IntArray, least: FloatArray) -> list[Raced]:
+        if (genomes == 0).all(axis=1).any():
+            raise FloatingPointError("the network's output is not finite")
+        return whole(genomes, least)
+
+    broken.race = race  # type: ignore[method-assign]
+    task = Task.make(broken, OBJECTIVES)
+    genomes = np.concatenate([task.space.corners(), task.space.sample(3, np.random.default_rng(0))])
+    found = evaluate(task, genomes, 0, bar=lambda _: None)
+    assert [e.status for e in found] == ["failed", "ok", "ok", "ok", "ok"]
+    assert "not finite" in found[0].error
+    plain = evaluate(raced.task, genomes[1:], 1)
+    assert known(found[1:]) == known(plain)
+
+
 def test_without_racing_nothing_is_stopped(raced: Result) -> None:
     plain = race(racing=False)
     assert {e.status for e in plain.archive.evaluations} == {"ok"}
@@ -158,7 +208,7 @@ def test_a_network_whose_output_is_not_finite_fails() -> None:
     with torch.no_grad():
         network.get_parameter("fc3.bias").fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="not finite"):
-        problem.race(np.zeros(6, dtype=np.int64), 0.5)
+        problem.race(np.zeros((1, 6), dtype=np.int64), np.array([0.5]))
 
 
 # what is refused

@@ -131,8 +131,9 @@ class Problem(ABC):
     def race(self, genomes: IntArray, least: FloatArray) -> Sequence[Raced]:
         """Evaluate genomes (n, n_genes), but stop those whose accuracy is below `least` (n,) with 99 % confidence.
 
-        Scores of one that is not stopped are those of `evaluate`, and what becomes of one must not depend on the other
-        genomes of the call. `least` is -inf for one that may not be stopped. For problems with `races`.
+        Scores of one that is not stopped are those of `evaluate`, but for the last bits where sums are not exact. What
+        becomes of one must not depend on the other genomes of the call. `least` is -inf where no accuracy is too low.
+        For problems with `races`.
         """
         raise NotImplementedError
 

@@ -107,8 +107,9 @@ def test_formats_are_calibrated_as_on_the_cpu(model: nn.Module, method: str, wid
 
 def test_races_and_sensitivities_are_those_of_the_cpu(model: nn.Module) -> None:
     here, there = both(model)
-    genome = here.space.corners()[0]
-    assert here.race(genome, 0.5) == there.race(genome, 0.5)
+    genomes = here.space.corners()
+    least = np.full(len(genomes), 0.5)
+    assert here.race(genomes, least) == there.race(genomes, least)
     assert np.array_equal(here.sensitivities().values, there.sensitivities().values, equal_nan=True)
 
 

@@ -44,6 +44,20 @@ class InPlace(nn.Module):
         return x * y
 
 
+class InPlaceView(nn.Module):
+    """Writes into a value of which a view is read afterwards, so that no value can be shared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        view = x.view(-1, 6)
+        x += 1.0
+        return self.second(view)
+
+
 class InPlaceRelu(nn.Module):
     """An in-place ReLU that nobody else sees, and one that the sum sees."""
 
@@ -75,6 +89,7 @@ FLAT = torch.randn(2, 5)
 MODELS = {
     **{name: made for name, made in {**SMALL, **REAL}.items() if name not in ("tied_autoencoder", "functional")},
     "in_place": (InPlace, FLAT),
+    "in_place_view": (InPlaceView, FLAT),
     "in_place_relu": (lambda: InPlaceRelu(False), FLAT),
     "in_place_relu_seen": (lambda: InPlaceRelu(True), FLAT),
     "twice": (Twice, FLAT),
