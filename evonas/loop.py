@@ -33,9 +33,7 @@ __all__ = ["load_result", "resume", "search"]
 
 _CONFIGURED = ("problem", "fingerprint", "sampler", "budget", "seed", "objectives", "at_most", "at_least", "ended")
 _ASKED = 64  # genomes asked for at a time; no result depends on it
-_RACING = (
-    16  # likewise when racing: these meet the front of the moment in which they were asked for, as a generation does
-)
+_RACING = 16  # the same of races, of which results do: these meet the front of the moment in which they were asked for
 _SEEDS = 2**63
 
 

@@ -20,9 +20,7 @@ __all__ = ["RISK", "Raced", "beaten", "looks", "most_right"]
 
 RISK = 0.01  # that a candidate was stopped that a full validation would not have put behind the front
 _SHARES = (16, 8, 4, 2)  # a look after each of these parts of the samples
-_LEAST = (
-    128  # samples before which hardly any candidate can be stopped, so that a look would waste its share of the risk
-)
+_LEAST = 128  # samples before which a look would stop hardly anybody, and waste its share of the risk
 _CHUNKS = tuple(2**power for power in range(9, 4, -1))  # samples that run at once: parts are made of whole ones
 
 
@@ -94,7 +92,7 @@ def _surprising(right: int, seen: int, total: int, all_right: int, risk: float) 
     """
     wrong = total - all_right
     if right * total >= seen * all_right:
-        return False  # no less than the mean, so no less than the median (Siegel 2001, "Median bounds and their application")
+        return False  # no less than the mean, so no less than the median (Siegel 2001, "Median bounds")
     if seen - right > wrong:
         return True  # there are not so many wrong answers
     logarithms = _log_choices(all_right, right), _log_choices(wrong, seen - right), _log_choices(total, seen)

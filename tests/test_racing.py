@@ -67,6 +67,16 @@ def test_the_bound_is_the_inverted_tail(data: st.DataObject, total: int, risk: f
     assert bound == total - seen + right or tail(bound + 1) <= risk * (1 + 1e-9)
 
 
+@given(st.data(), st.integers(1, 200_000), st.floats(1e-4, 0.3))
+def test_the_bound_of_many_samples_is_that_of_scipy(data: st.DataObject, total: int, risk: float) -> None:
+    seen = data.draw(st.integers(1, total))
+    right = data.draw(st.integers(0, seen))
+    bound = most_right(right, seen, total, risk)
+    assert hypergeom.cdf(right, total, bound, seen) > risk * (1 - 1e-7)
+    if bound < total - seen + right:
+        assert hypergeom.cdf(right, total, bound + 1, seen) <= risk * (1 + 1e-7)
+
+
 @settings(max_examples=40)
 @given(st.data(), st.integers(2, 400))
 def test_the_bound_fails_no_more_often_than_said(data: st.DataObject, total: int) -> None:
