@@ -5,8 +5,8 @@
 (a) builds a module per candidate, runs it in batches of 512 and counts with torchmetrics; (b) is a functional loop
 over the whole set, (c) the same in chunks that stay in cache, (d) is the engine, (e) the bare matrix products and
 convolutions of (d), of the same shapes on random numbers. All run on one thread, in turn; what is printed is CPU time a
-candidate, the median of the repeats, and the peak memory beyond what was in use before. `--growth` draws how (c) and
-(d) grow with layers, population and samples.
+candidate, the median of the repeats, and the peak memory beyond what was in use before. What (d) takes for a whole grid
+is printed without and with loss. `--growth` draws how (c) and (d) grow with layers, population and samples.
 
 `jsc` is the 16-32-64-5 network with the widths of the labs and 16,384 samples, drawn from five Gaussian clusters unless
 `--data` names a file of jets. (a), (b) and (c) take at most `--at-most` candidates, spread evenly.
@@ -152,10 +152,10 @@ def looped(problem: NetworkProblem, genomes: np.ndarray, chunk: int) -> list[flo
     return found
 
 
-def together(problem: NetworkProblem, genomes: np.ndarray, labelled: Labelled) -> list[float]:
-    """(d) Accuracies by the engine."""
+def together(problem: NetworkProblem, genomes: np.ndarray, labelled: Labelled, *, loss: bool = False) -> list[float]:
+    """(d) Accuracies by the engine, which computes losses as well if told to."""
     engine = Engine(problem.network(genomes[0]), problem.plan_space, memory=problem.memory)
-    found: list[float] = scores(engine, genomes, labelled, loss=False).accuracy.tolist()
+    found: list[float] = scores(engine, genomes, labelled, loss=loss).accuracy.tolist()
     return found
 
 
@@ -263,6 +263,18 @@ def compare(found: Case, repeats: int, at_most: int) -> Iterator[str]:
         )
 
 
+def whole_grid(found: Case, repeats: int) -> str:
+    """Seconds that (d) takes for all genomes, without and with loss."""
+    problem, genomes = found.problem, found.generations["grid"]
+    labelled = Labelled(problem.validation.inputs, problem.validation.targets)
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(repeats):
+        for loss, seconds in times.items():
+            seconds.append(seconds_of(lambda loss=loss: together(problem, genomes, labelled, loss=loss)))
+    plain, with_loss = (statistics.median(seconds) for seconds in times.values())
+    return f"{problem.name:>10} grid of {len(genomes):,}: accuracy in {plain:.2f} CPU s, with loss in {with_loss:.2f}"
+
+
 def network_of(layers: int) -> tuple[PostTraining, PlanSpace]:
     """An MLP of `layers` layers, 16 to 32 channels wide, with genes for data and weight of each."""
     widths = [16, *[32] * (layers - 1), 5]
@@ -281,8 +293,8 @@ def chain_of(widths: list[int]) -> Iterator[nn.Module]:
             yield nn.ReLU()
 
 
-def grown(layers: int, population: int, samples: int) -> tuple[float, float]:
-    """CPU seconds of (c), measured on 8 candidates at most, and of (d)."""
+def grown(layers: int, population: int, samples: int, repeats: int) -> tuple[float, float]:
+    """CPU seconds of (c), measured on 8 candidates at most, and of (d); medians."""
     network, space = network_of(layers)
     genomes = space.space.sample(population, np.random.default_rng(0))
     inputs, targets = clusters(samples)
@@ -297,10 +309,14 @@ def grown(layers: int, population: int, samples: int) -> tuple[float, float]:
     engine = Engine(network, space)
     scores(engine, few, labelled, loss=False)  # formats are calibrated and weights quantized before
     loop()
-    return seconds_of(loop) * len(genomes) / len(few), seconds_of(lambda: scores(engine, genomes, labelled, loss=False))
+    found = [
+        (seconds_of(loop), seconds_of(lambda: scores(engine, genomes, labelled, loss=False))) for _ in range(repeats)
+    ]
+    one_by_one, at_once = (statistics.median(seconds) for seconds in zip(*found, strict=True))
+    return one_by_one * len(genomes) / len(few), at_once
 
 
-def growth() -> None:
+def growth(repeats: int) -> None:
     """Print and draw how (c) and (d) grow."""
     import matplotlib.pyplot as plt
 
@@ -314,7 +330,7 @@ def growth() -> None:
         at = [point[column] for point in points]
         found = []
         for point in points:
-            found.append(grown(*point))
+            found.append(grown(*point, repeats))
             print(
                 f"{name:>10} {point[column]:>7}: loop {found[-1][0]:8.3f} s, engine {found[-1][1]:8.3f} s", flush=True
             )
@@ -342,6 +358,8 @@ def tables(arguments: argparse.Namespace) -> None:
     for found in cases:
         for line in compare(found, arguments.repeats, arguments.at_most):
             print(line, flush=True)
+        if "grid" in found.generations:
+            print(whole_grid(found, arguments.repeats), flush=True)
 
 
 def main() -> None:
@@ -359,7 +377,7 @@ def main() -> None:
     loaded = not arguments.plain and load_kernels() is not None  # the engine would by itself, after a while
     print(f"numba: {f'loaded in {time.process_time() - start:.1f} CPU s' if loaded else 'not used'}", flush=True)
     with full_precision():  # set once, as a search does, and not by every call
-        growth() if arguments.growth else tables(arguments)
+        growth(arguments.repeats) if arguments.growth else tables(arguments)
 
 
 if __name__ == "__main__":
