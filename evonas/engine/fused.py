@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from evonas.jit import compiled
+
 __all__ = ["Kernels", "kernels", "load"]
 
 _PAYS = 2**30  # elements that torch rounds in about the time that numba takes to load
@@ -49,18 +51,11 @@ def kernels(device: torch.device, elements: int) -> Kernels | None:
 def load() -> Kernels | None:
     """Compile the kernels, or read them from disk; None where numba is not installed."""
     try:
-        import numba
+        found = Kernels(compiled(_gather), compiled(_encode), compiled(_count))
     except ImportError:  # not there, or not for this NumPy
         return None
     _Work.elements = _PAYS
-
-    def compiled(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-        except RuntimeError:  # nowhere to keep it
-            return numba.njit(nogil=True, error_model="numpy")(function)
-
-    return Kernels(compiled(_gather), compiled(_encode), compiled(_count))
+    return found
 
 
 def _gather(values: Any, source: Any, grids: Any, relu: bool, found: Any) -> None:

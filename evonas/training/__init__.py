@@ -2,7 +2,7 @@
 
 from evonas.training.alone import Recipe, Told, batches, fit, make_optimiser, seeded, train
 from evonas.training.closing import ClosingReLU
-from evonas.training.stack import Layout, layout
+from evonas.training.layout import Layout, layout
 from evonas.training.together import train_kept, train_together
 from evonas.training.weights import WeightStore
 

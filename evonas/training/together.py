@@ -1,22 +1,29 @@
 """Train many networks of one architecture and different widths at the same time.
 
 For networks this small a step's cost is that of calling the operations, not of their arithmetic: sixteen networks in
-one stack take little more of it than one.
+one stack take little more of it than one. Where numba is installed and the training long enough, a whole step is one
+call of compiled code instead, and padding costs nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from evonas.training.alone import Recipe, Told, fit, train
-from evonas.training.stack import Layout, Stack, layout
+from evonas.training.layout import Layout, layout
+from evonas.training.stack import Stack
 from evonas.training.weights import WeightStore
+
+if TYPE_CHECKING:  # needs numba, which is optional
+    from evonas.training.packed import Packed
 
 __all__ = ["train_kept", "train_together"]
 
 GROUP = 16  # networks of a stack, which bounds memory and what a kill loses
+PAYS = 2**29  # weights times samples times epochs, from where compiled code saves 16 networks what loading it takes
 MOST = 2**22  # padded weights times samples of a step, from where the arithmetic of padding costs more than it saves
 
 
@@ -49,7 +56,8 @@ def train_together(
     """
     recipe = recipe or Recipe()
     shared = layout(widest, inputs)
-    if shared is not None and shared.weights * min(recipe.batch, len(inputs)) > MOST:
+    compiled = shared is not None and shared.weights * len(inputs) * epochs >= PAYS and _compiles()
+    if shared is not None and not compiled and shared.weights * min(recipe.batch, len(inputs)) > MOST:
         shared = None
     stacked: list[nn.Module] = []
     alone: list[nn.Module] = []
@@ -60,7 +68,8 @@ def train_together(
     for group in [*groups, *([network] for network in alone)]:
         part = _part(told, done, len(group), len(networks))
         if shared is not None and group in groups:
-            _train_stack(shared, group, inputs, targets, epochs=epochs, seed=seed, recipe=recipe, told=part)
+            stack = _stack(shared, group, inputs, targets, recipe.batch, compiled=compiled)
+            _train_stack(stack, group, len(inputs), epochs=epochs, seed=seed, recipe=recipe, told=part)
         else:
             train(group[0], inputs, targets, epochs=epochs, seed=seed, recipe=recipe, told=part)
         done += len(group)
@@ -103,22 +112,40 @@ def train_kept(
             store.save(key, network.state_dict())
 
 
+def _stack(
+    shared: Layout, networks: Sequence[nn.Module], inputs: Tensor, targets: Tensor, batch: int, *, compiled: bool
+) -> Stack | Packed:
+    if compiled:
+        from evonas.training.packed import Packed
+
+        return Packed(shared, networks, inputs, targets, batch=batch)
+    return Stack(shared, networks, inputs, targets)
+
+
 def _train_stack(
-    shared: Layout,
+    stack: Stack | Packed,
     networks: Sequence[nn.Module],
-    inputs: Tensor,
-    targets: Tensor,
+    samples: int,
     *,
     epochs: int,
     seed: int,
     recipe: Recipe,
     told: Told | None,
 ) -> None:
-    stack = Stack(shared, networks, inputs, targets)
-    fit(stack.differentiate, stack.parameters(), len(inputs), epochs=epochs, seed=seed, recipe=recipe, told=told)
+    with stack.threads():
+        fit(stack.differentiate, stack.parameters(), samples, epochs=epochs, seed=seed, recipe=recipe, told=told)
     stack.write(networks)
     for network in networks:
         network.eval()
+
+
+def _compiles() -> bool:
+    """Whether numba is installed; it is loaded then."""
+    try:
+        import evonas.training.packed  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _part(told: Told | None, before: int, now: int, networks: int) -> Told | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,11 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import evonas.training
+from evonas.errors import InvalidArgument
 from evonas.problems.digits import digits
 from evonas.problems.jsc import jet_network
-from evonas.training import Recipe, WeightStore, layout, seeded, train, train_kept, train_together
+from evonas.quantize import single_thread
+from evonas.training import Recipe, WeightStore, layout, seeded, together, train, train_kept, train_together
+from evonas.training.packed import Packed
 from evonas.training.stack import Stack
 
+pytest.importorskip("numba")
 RECIPE = Recipe(learning_rate=1e-2, batch=16, weight_decay=1e-3)
 
 
@@ -53,6 +59,25 @@ class Twice(nn.Module):
         values = torch.relu(self.again(torch.relu(self.first(values))))
         logits: Tensor = self.last(torch.relu(self.again(values)))
         return logits
+
+
+class Reads(nn.Module):
+    """What `forward` makes of two layers and the data."""
+
+    def __init__(self, forward: Callable[[nn.Module, nn.Module, Tensor], Tensor], second: int = 6) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(4, 6), nn.Linear(4, second), nn.Linear(6, 2)
+        self.how = forward
+
+    def forward(self, values: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.how(self.first, self.second, values))
+        return logits
+
+
+def in_place(first: nn.Module, second: nn.Module, values: Tensor) -> Tensor:
+    hidden = first(values)
+    positive = nn.functional.relu(hidden, inplace=True)
+    return second(values) + positive + hidden  # type: ignore[no-any-return]
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -90,31 +115,58 @@ def trained(case: str, widths: Sequence[tuple[int, int]], groups: int, epochs: i
     return [network.state_dict() for network in networks]
 
 
+@pytest.fixture(params=["torch", "compiled"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to train networks together, however little there is to train."""
+    way: str = request.param
+    monkeypatch.setattr(together, "PAYS", 0 if way == "compiled" else 2**60)
+    return way
+
+
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def gradients(stack: Stack | Packed, learned: Sequence[str], networks: Sequence[nn.Module]) -> list[dict[str, Tensor]]:
+    """Each network's, in its own shapes; what reaches padding is seen to be nothing."""
+    whole = [parameter.grad for parameter in stack.parameters() if parameter.grad is not None]
+    shapes = [{name: network.get_parameter(name).shape for name in learned} for network in networks]
+    found: list[dict[str, Tensor]] = [{} for _ in networks]
+    if isinstance(stack, Packed):
+        (vector,), start = whole, 0
+        for mine, wanted in zip(found, shapes, strict=True):
+            for name, shape in wanted.items():
+                mine[name] = vector[start : start + shape.numel()].view(shape)
+                start += shape.numel()
+            start += -start % 16
+        assert start == len(vector)
+        return found
+    for name, value in zip(learned, whole, strict=True):
+        for slot, (mine, wanted) in enumerate(zip(found, shapes, strict=True)):
+            turned = value[slot].mT if value.dim() == 3 else value[slot]
+            mine[name] = turned[tuple(slice(size) for size in wanted[name])]
+            assert turned.count_nonzero() == mine[name].count_nonzero()
+    return found
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_gradients_and_running_statistics_are_those_of_autograd(case: str) -> None:
+@pytest.mark.parametrize("kind", [Stack, Packed])
+def test_gradients_and_running_statistics_are_those_of_autograd(case: str, kind: type[Stack | Packed]) -> None:
     make, shape, classes = CASES[case]
     inputs, targets = data(shape, classes)
     networks = [seeded(lambda w=widths: make(*w), 0) for widths in WIDTHS]  # type: ignore[misc]
     found = layout(make(40, 24), inputs)
     assert found is not None
-    stack = Stack(found, networks, inputs, targets)
-    stack.differentiate(torch.arange(31))
-    gradients = {name: value.grad for name, value in zip(found.learned, stack.parameters(), strict=True)}
-    for slot, network in enumerate(networks):
+    options = {"batch": 31} if kind is Packed else {}
+    stack = kind(found, networks, inputs, targets, **options)
+    stack.differentiate(torch.arange(30, -1, -1))
+    for network, mine in zip(networks, gradients(stack, found.learned, networks), strict=True):
         network.double().train()
-        nn.functional.cross_entropy(network(inputs[:31].double()), targets[:31]).backward()  # type: ignore[no-untyped-call]
+        with single_thread():
+            nn.functional.cross_entropy(network(inputs[:31].double()), targets[:31]).backward()  # type: ignore[no-untyped-call]
         for name, value in network.named_parameters():
-            stacked = gradients[name]
-            assert stacked is not None
             assert value.grad is not None
-            mine = stacked[slot].mT if stacked.dim() == 3 else stacked[slot]
-            part = tuple(slice(size) for size in value.shape)
-            assert torch.allclose(mine[part].double(), value.grad, atol=1e-6), name
-            assert mine.count_nonzero() == mine[part].count_nonzero()  # none reaches the padding
+            assert torch.allclose(mine[name].double(), value.grad, atol=1e-6), name
     after = [{name: value.clone() for name, value in network.named_buffers()} for network in networks]
     stack.write(networks)
     for expected, network in zip(after, networks, strict=True):
@@ -122,6 +174,7 @@ def test_gradients_and_running_statistics_are_those_of_autograd(case: str) -> No
             assert torch.allclose(value, expected[name] + (name.endswith("tracked")), atol=1e-6), name
 
 
+@pytest.mark.usefixtures("way")
 def test_the_same_as_alone_within_float_error() -> None:
     make, shape, classes = CASES["mlp"]
     inputs, targets = data(shape, classes)
@@ -133,6 +186,7 @@ def test_the_same_as_alone_within_float_error() -> None:
         assert any(not torch.allclose(state[name], value, atol=1e-2) for name, value in start.items())
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_bits_in_any_company(case: str) -> None:
     together = trained(case, WIDTHS, 16)
@@ -157,12 +211,15 @@ def test_the_same_bits_in_any_company_for_any_shape(
     inputs, targets = data((sizes[0],), classes, samples)
     widest = seeded(lambda: mlp(*sizes, classes), 0)
     rest = [seeded(lambda: mlp(*sizes, classes), seed) for seed in range(1, company + 1)]
-    alone, accompanied = copy.deepcopy(widest), copy.deepcopy(widest)
-    group = [*rest[: place % (company + 1)], accompanied, *rest[place % (company + 1) :]]
-    for networks in ([alone], group):
-        recipe = Recipe(batch=batch)
-        train_together(networks, inputs, targets, widest=widest, epochs=1, seed=0, recipe=recipe)
-    assert same(alone.state_dict(), accompanied.state_dict())
+    for pays in (0, 2**60):
+        alone, accompanied = copy.deepcopy(widest), copy.deepcopy(widest)
+        group = [*rest[: place % (company + 1)], accompanied, *rest[place % (company + 1) :]]
+        for networks in ([alone], group):
+            recipe = Recipe(batch=batch)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(together, "PAYS", pays)
+                train_together(networks, inputs, targets, widest=widest, epochs=1, seed=0, recipe=recipe)
+        assert same(alone.state_dict(), accompanied.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -174,6 +231,9 @@ def test_the_same_bits_in_any_company_for_any_shape(
         (nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 2)), (4,)),
         (nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2)), (4,)),
         (Twice(), (4,)),
+        (Reads(lambda first, second, values: first(values) + second(values), 1), (4,)),  # a sum that broadcasts
+        (Reads(in_place), (4,)),  # what is read later has changed
+        (Reads(lambda first, second, values: (first(values), second(values))[0]), (4,)),  # a layer that nobody reads
     ],
 )
 def test_what_cannot_be_stacked_is_trained_one_by_one(module: nn.Module, shape: tuple[int, ...]) -> None:
@@ -184,6 +244,47 @@ def test_what_cannot_be_stacked_is_trained_one_by_one(module: nn.Module, shape: 
     train(alone, inputs, targets, epochs=2, seed=0)
     train_together(networks, inputs, targets, widest=module, epochs=2, seed=0)
     assert all(same(network.state_dict(), alone.state_dict()) for network in networks)
+
+
+def test_in_place_where_nobody_else_reads_it_is_stacked() -> None:
+    inputs, _ = data((4,), 2, 10)
+    assert layout(nn.Sequential(nn.Linear(4, 8), nn.ReLU(inplace=True), nn.Linear(8, 2)), inputs) is not None
+
+
+def test_every_way_that_a_value_can_be_read_is_that_of_autograd(way: str) -> None:
+    def forward(first: nn.Module, second: nn.Module, values: Tensor) -> Tensor:
+        mine = first(values + values) + second(torch.relu(values))
+        return mine + torch.relu(mine) + mine  # type: ignore[no-any-return]
+
+    inputs, targets = data((4,), 2, 40)
+    alone = seeded(lambda: Reads(forward), 0)
+    network = copy.deepcopy(alone)
+    assert layout(alone, inputs) is not None
+    train(alone, inputs, targets, epochs=2, seed=0, recipe=RECIPE)
+    train_together([network], inputs, targets, widest=copy.deepcopy(network), epochs=2, seed=0, recipe=RECIPE)
+    for name, value in alone.state_dict().items():
+        assert torch.allclose(network.state_dict()[name], value, atol=1e-5), (way, name)
+
+
+def test_torch_alone_where_numba_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "PAYS", 2**60)
+    expected = trained("mlp", WIDTHS[:3], 3)
+    monkeypatch.setattr(together, "PAYS", 0)
+    compiled = trained("mlp", WIDTHS[:3], 3)
+    for name in ("kernels", "packed"):
+        monkeypatch.delitem(sys.modules, f"evonas.training.{name}")
+        monkeypatch.delattr(evonas.training, name)
+    monkeypatch.setitem(sys.modules, "numba", None)  # which makes importing it fail
+    assert all(map(same, trained("mlp", WIDTHS[:3], 3), expected))
+    assert not any(map(same, compiled, expected))
+
+
+@pytest.mark.usefixtures("way")
+def test_labels_beyond_the_logits_are_refused() -> None:
+    inputs, targets = data((20,), 10)
+    targets[3] = 10
+    with pytest.raises((InvalidArgument, RuntimeError), match=r"number of logits|num_classes"):
+        train_together([mlp(20, 8, 10)], inputs, targets, widest=mlp(20, 8, 10), epochs=1, seed=0)
 
 
 def test_tied_and_frozen_weights_are_not_stacked() -> None:
