@@ -40,9 +40,10 @@ def train_together(
 ) -> None:
     """Train classifiers in place, as `train` does each from the same seed.
 
-    The result for a network is a function of it, of `widest` and of the other arguments, never of the networks that
-    it is trained with, bit for bit; and within float error that of `train`. Networks that cannot be stacked (see
-    `layout`), or for which a stack would be slower, are trained one by one.
+    The result for a network is a function of it, of `widest`, of the other arguments and of whether numba is installed,
+    never of the networks that it is trained with, bit for bit. Every step is that of `train` within float error; over
+    many steps Adam can carry a rounding as far as it carries one in the first weights. Networks that cannot be stacked
+    (see `layout`), or for which a stack would be slower, are trained one by one.
 
     Args:
         networks: of one architecture, none wider than `widest`; on return in evaluation mode.
