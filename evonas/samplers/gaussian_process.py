@@ -119,8 +119,10 @@ def fit(
     *,
     start: Hyperparameters | None = None,
     iterations: int = 40,
-) -> Hyperparameters:
-    """The hyperparameters with the highest posterior density, from `start` or the priors' modes, by L-BFGS-B.
+) -> tuple[Hyperparameters, float]:
+    """The mode of the hyperparameters, from `start` or the priors' modes by L-BFGS-B, and the log density there.
+
+    That is the joint density of targets and hyperparameters but for a constant; minus infinity where no mode was found.
 
     Args:
         stationary: shape (n, d).
@@ -142,7 +144,9 @@ def fit(
         bounds=[_LENGTH_BOUNDS] * groups + [_VARIANCE_BOUNDS] * 2 + [_NOISE_BOUNDS],
         options={"maxiter": iterations},
     )
-    return Hyperparameters.of(found.x if np.isfinite(found.fun) else begin)
+    if not np.isfinite(found.fun):
+        return Hyperparameters.of(begin), -np.inf
+    return Hyperparameters.of(found.x), -float(found.fun) - len(targets) * float(np.log(deviation))
 
 
 class _Posterior:

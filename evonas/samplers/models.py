@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -27,36 +28,54 @@ _TREES_GROWTH = 1.01
 _LEAF = 2  # samples at least in a leaf
 
 
+@dataclass(frozen=True)
 class Scale:
-    """The scale on which an objective is modelled: as it is, or the logarithm of what it exceeds some shift by.
+    """The scale on which an objective is modelled: as it is, or the logarithm of what it exceeds `shift` by.
 
-    The shift lies below the smallest value seen, by one of a few multiples of the distance from there to the median;
-    the one under which the values look most normal is taken (profile likelihood of Box and Cox 1964, section 3, for
-    their shifted logarithm). A long tail of bad values then does not drown the differences between good ones.
+    With a logarithm a long tail of bad values does not drown the differences between good ones; where values are
+    logarithms already, it only distorts.
 
     Args:
-        values: to be minimised, shape (n,).
+        shift: below every value; None: the objective as it is.
     """
 
-    def __init__(self, values: FloatArray) -> None:
+    shift: float | None = None
+
+    @classmethod
+    def candidates(cls, values: FloatArray) -> list[Scale]:
+        """The scales worth trying for values to be minimised (n,).
+
+        Shifts lie below the smallest value, by multiples of the distance from there to the median.
+        """
         best, middle = float(values.min()), float(np.median(values))
-        self.shift = 0.0
-        self.logarithmic = False
-        score = -len(values) * np.log(max(float(values.std()), 1e-300))
-        for room in _ROOMS if middle > best else ():
-            shifted = np.log(values - best + room * (middle - best))
-            trial = -len(values) * np.log(max(float(shifted.std()), 1e-300)) - float(shifted.sum())
-            if trial > score:
-                score, self.shift, self.logarithmic = trial, best - room * (middle - best), True
+        return [cls(), *(cls(best - room * (middle - best)) for room in _ROOMS if middle > best)]
+
+    @classmethod
+    def most_normal(cls, values: FloatArray) -> Scale:
+        """The candidate under which values (n,) look most normal (Box and Cox 1964, section 3: profile likelihood)."""
+
+        def likelihood(scale: Scale) -> float:
+            deviation = max(float(scale.apply(values).std()), 1e-300)
+            return scale.log_jacobian(values) - len(values) * float(np.log(deviation))
+
+        return max(cls.candidates(values), key=likelihood)
+
+    def covers(self, values: FloatArray) -> bool:
+        """Whether all of `values` have a place on it."""
+        return self.shift is None or bool(values.min() > self.shift)
 
     def apply(self, values: FloatArray) -> FloatArray:
         """`values` as the model sees them."""
-        return np.log(values - self.shift) if self.logarithmic else values
+        return values if self.shift is None else np.log(values - self.shift)
+
+    def log_jacobian(self, values: FloatArray) -> float:
+        """Logarithm of the volume by which `apply` changes densities at values (n,)."""
+        return 0.0 if self.shift is None else -float(np.log(values - self.shift).sum())
 
     def marginal(self, mean: FloatArray, deviation: FloatArray) -> Marginal:
         """The distribution of an objective whose model says `mean` and `deviation`, each (n,)."""
         deviation = np.maximum(deviation, 1e-9)
-        return LogNormal(mean, deviation, self.shift) if self.logarithmic else Normal(mean, deviation)
+        return Normal(mean, deviation) if self.shift is None else LogNormal(mean, deviation, self.shift)
 
 
 class Model(ABC):
@@ -68,7 +87,7 @@ class Model(ABC):
 
     def __init__(self, features: Features) -> None:
         self.features = features
-        self.scale = Scale(np.ones(1))
+        self.scale = Scale()
 
     @abstractmethod
     def fit(self, genomes: IntArray, values: FloatArray, rng: np.random.Generator) -> None:
@@ -84,31 +103,40 @@ class Model(ABC):
 
 
 class GpModel(Model):
-    """A Gaussian process; hyperparameters are fitted again as the data grows."""
+    """A Gaussian process; scale and hyperparameters are fitted again as the data grows.
+
+    The scale is the one under which the process explains the values best: with the highest joint density of values and
+    hyperparameters at the mode (a warped Gaussian process: Snelson, Rasmussen and Ghahramani 2004).
+    """
 
     def __init__(self, features: Features) -> None:
         super().__init__(features)
-        self._hyperparameters: Hyperparameters | None = None
+        self._modes: list[Hyperparameters | None] = [None] * (1 + len(_ROOMS))  # of each candidate scale
         self._fitted = 0
 
     def fit(self, genomes: IntArray, values: FloatArray, rng: np.random.Generator) -> None:
-        self.scale = Scale(values)
         stationary, linear = self.features.stationary(genomes), self.features.linear(genomes)
-        targets = self.scale.apply(values)
         due = len(genomes) <= _EVERY_STEP or len(genomes) >= _GROWTH * self._fitted
-        if due or self._hyperparameters is None:
+        if due or not self.scale.covers(values):
             rows = np.arange(len(genomes))
             if len(rows) > _FIT_POINTS:
                 rows = np.sort(rng.choice(rows, _FIT_POINTS, replace=False))
-            self._hyperparameters = fit(
-                stationary[rows], linear[rows], targets[rows], self.features.owners, start=self._hyperparameters
-            )
+            self._choose(stationary[rows], linear[rows], values[rows], Scale.candidates(values))
             self._fitted = len(genomes)
-        self._data = (stationary, linear, targets)
+        self._data = (stationary, linear, self.scale.apply(values))
         self._condition()
 
+    def _choose(self, stationary: FloatArray, linear: FloatArray, values: FloatArray, scales: list[Scale]) -> None:
+        """The scale and the hyperparameters that explain values (n,) best."""
+        best = -np.inf
+        for i, scale in enumerate(scales):
+            targets = scale.apply(values)
+            mode, density = fit(stationary, linear, targets, self.features.owners, start=self._modes[i])
+            self._modes[i] = mode
+            if density + scale.log_jacobian(values) > best or i == 0:
+                best, self.scale, self._hyperparameters = density + scale.log_jacobian(values), scale, mode
+
     def _condition(self) -> None:
-        assert self._hyperparameters is not None
         self._process = GaussianProcess(*self._data, self.features.owners, self._hyperparameters)
 
     def believe(self, genomes: IntArray) -> None:
@@ -139,7 +167,7 @@ class TreeModel(Model):
         if len(genomes) < _TREES_GROWTH * self._fitted:
             return  # one point more or less hardly changes an ensemble, and growing it takes as long as choosing
         self._fitted = len(genomes)
-        self.scale = Scale(values)
+        self.scale = Scale.most_normal(values)
         linear = self.features.linear(genomes)
         targets = self.scale.apply(values)
         self._mean, self._deviation = standardisation(targets)

@@ -50,7 +50,7 @@ def test_fitting_finds_the_noise_and_which_inputs_matter() -> None:
     rng = np.random.default_rng(0)
     inputs = rng.random((150, 3))
     targets = np.sin(6 * inputs[:, 0]) + 0.2 * rng.standard_normal(150)
-    found = fit(inputs, np.ones((150, 1)), targets, np.arange(3))
+    found, _ = fit(inputs, np.ones((150, 1)), targets, np.arange(3))
     assert found.lengths[0] < min(found.lengths[1:])
     assert GaussianProcess(inputs, np.ones((150, 1)), targets, np.arange(3), found).noise == pytest.approx(
         0.2, rel=0.25
@@ -62,14 +62,14 @@ def test_fitting_without_noise_gets_somewhere() -> None:
     genomes = np.random.default_rng(1).integers(0, 5, (200, 4))
     inputs, owners = np.eye(5)[genomes].reshape(200, -1) / np.sqrt(2.0), np.repeat(np.arange(4), 5)
     targets = np.log(1.01 - 0.9 * (genomes == 2).any(axis=1))
-    found = fit(inputs, np.concatenate([np.ones((200, 1)), inputs], axis=1), targets, owners)
+    found, _ = fit(inputs, np.concatenate([np.ones((200, 1)), inputs], axis=1), targets, owners)
     assert not np.array_equal(found.vector, Hyperparameters.default(4).vector)
 
 
 @pytest.mark.parametrize("targets", [np.zeros(5), np.array([1e100, 0, 0, 0, 1.0])])
 def test_constant_and_huge_targets_are_survived(targets: np.ndarray) -> None:
     inputs = np.linspace(0, 1, 5)[:, None]
-    found = fit(inputs, inputs, targets, np.zeros(1, dtype=np.int64))
+    found, _ = fit(inputs, inputs, targets, np.zeros(1, dtype=np.int64))
     mean, deviation = GaussianProcess(inputs, inputs, targets, np.zeros(1, dtype=np.int64), found).predict(
         inputs, inputs
     )
