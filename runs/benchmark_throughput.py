@@ -4,9 +4,9 @@
 
 (a) builds a module per candidate, runs it in batches of 512 and counts with torchmetrics; (b) is a functional loop
 over the whole set, (c) the same in chunks that stay in cache, (d) is the engine, (e) the bare matrix products and
-convolutions of (d), of the same shapes on random numbers. All run on one thread, in turn; what is printed is CPU time a
-candidate, the median of the repeats, and the peak memory beyond what was in use before. What (d) takes for a whole grid
-is printed without and with loss. `--growth` draws how (c) and (d) grow with layers, population and samples.
+convolutions of (d), of the same shapes on random numbers, all by torch. All run on one thread, in turn;
+what is printed is CPU time a candidate, the median of the repeats, and the peak memory beyond what was in use before.
+What (d) takes for a whole grid is printed without and with loss. `--growth` draws how (c) and (d) grow with layers, population and samples.
 
 `jsc` is the 16-32-64-5 network with the widths of the labs and 16,384 samples, drawn from five Gaussian clusters unless
 `--data` names a file of jets. (a), (b) and (c) take at most `--at-most` candidates, spread evenly.
@@ -238,8 +238,11 @@ def compare(found: Case, repeats: int, at_most: int) -> Iterator[str]:
     labelled = Labelled(data.inputs, data.targets)
     for name, genomes in found.generations.items():
         few = genomes[np.linspace(0, len(genomes) - 1, min(len(genomes), at_most)).astype(int)]
+        together(problem, genomes[:1], labelled)  # a network that is not trained yet has products of its own
+        torch.set_num_threads(2)  # so that linear layers go through torch, where their products are seen
         with torch.no_grad(), Products() as products:
             reference = together(problem, genomes, labelled)
+        torch.set_num_threads(1)
         assert len(reference) == len(genomes)
         calls: dict[str, tuple[Callable[[], object], int]] = {
             "a": (lambda few=few: rebuilt(problem, few), len(few)),

@@ -1,4 +1,5 @@
-"""Rounding and counting in one pass over memory, where torch takes three to seven: kernels that numba compiles.
+"""Rounding and counting in one pass over memory, where torch takes three to seven, and layers whose inputs meet their
+weights while they are in cache: kernels that numba compiles.
 
 numba is optional, as are these kernels: torch gives the same bits, and is used on a GPU, where numba is not installed,
 and until so much has been rounded that loading numba (a third of a second; some seconds the first time, as what it
@@ -29,6 +30,7 @@ class Kernels:
     gather: Callable[..., None]
     encode: Callable[..., int]
     count: Callable[..., None]
+    layer: Callable[..., None]
 
 
 class _Work:
@@ -51,7 +53,7 @@ def kernels(device: torch.device, elements: int) -> Kernels | None:
 def load() -> Kernels | None:
     """Compile the kernels, or read them from disk; None where numba is not installed."""
     try:
-        found = Kernels(compiled(_gather), compiled(_encode), compiled(_count))
+        found = Kernels(compiled(_gather), compiled(_encode), compiled(_count), compiled(_layer))
     except ImportError:  # not there, or not for this NumPy
         return None
     _Work.elements = _PAYS
@@ -78,6 +80,49 @@ def _gather(values: Any, source: Any, grids: Any, relu: bool, found: Any) -> Non
             x = low if x < low else x  # NaN stays NaN
             x = high if x > high else x
             write[j] = np.rint(x)
+
+
+def _layer(
+    values: Any, source: Any, grids: Any, relu: bool, weights: Any, parts: Any, counts: Any, largest: Any, found: Any
+) -> None:
+    """A linear layer in fixed point: each input is rounded and meets its weights while it is in cache.
+
+    Args:
+        values: shape (v, inputs, n).
+        source: which of the values each input is made of, shape (u,).
+        grids: scale, lowest and highest integer of each, shape (u, 3).
+        relu: whether a ReLU is taken first.
+        weights: by plan, each output's bias behind its weights, shape (plans, outputs, inputs + 1).
+        parts: the plan of each result, those of one input together, shape (r,).
+        counts: results of each input, shape (u,).
+        largest: written to: the largest magnitude of each rounded input, NaN if there is one, shape (u,).
+        found: written to, shape (r, outputs, n).
+    """
+    inputs, samples, outputs = values.shape[1], values.shape[2], found.shape[1]
+    size = inputs * samples
+    rounded = np.ones((inputs + 1) * samples, np.float32)  # the ones behind the inputs meet the biases
+    room = np.empty((counts.max() * outputs, inputs + 1), np.float32)
+    done = 0
+    for i in range(len(source)):
+        read, write = values[source[i]].reshape(size), rounded[:size]
+        scale, low, high = grids[i, 0], grids[i, 1], grids[i, 2]
+        if relu:
+            low = np.float32(0.0)
+        for j in range(len(read)):
+            x = read[j] * scale
+            x = low if x < low else x  # NaN stays NaN
+            x = high if x > high else x
+            write[j] = np.rint(x)
+        top, bits = np.int32(0), write.view(np.int32)
+        for j in range(len(bits)):
+            magnitude = bits[j] & np.int32(0x7FFFFFFF)  # integers in the order of the floats' magnitudes
+            top = magnitude if magnitude > top else top
+        largest[i : i + 1].view(np.int32)[0] = top
+        for k in range(counts[i]):
+            room[k * outputs : (k + 1) * outputs] = weights[parts[done + k]]
+        results = found[done : done + counts[i]].reshape(counts[i] * outputs, samples)
+        np.dot(room[: counts[i] * outputs], rounded.reshape(inputs + 1, samples), results)
+        done += counts[i]
 
 
 def _encode(values: Any, scale: Any, low: Any, high: Any, found: Any) -> int:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from evonas.engine.fused import kernels
+from evonas.engine.fused import Kernels, kernels
 from evonas.engine.kernels import Sources
 from evonas.engine.planning import Parts, Variants
 from evonas.engine.values import Stack, Value, stacked
@@ -195,6 +195,8 @@ class LinearStep:
         ids: the variants, ascending, shape (v,).
         position: where each lies among the results, shape (v,).
         inputs, products: what goes through batched products, and these.
+        counts: how many results each of the inputs has, shape (u,).
+        parts: the layer's plan of each of these results, shape (r,).
         doubts: those of them whose inputs must be looked at.
         alone: of the others: which of the results, of the values that arrive, and of the layer's plans.
     """
@@ -203,6 +205,8 @@ class LinearStep:
     position: IntArray
     inputs: _Inputs
     products: tuple[_Product, ...]
+    counts: IntArray
+    parts: IntArray
     doubts: _Doubts
     alone: tuple[tuple[int, int, int], ...]
 
@@ -244,6 +248,8 @@ class Linear:
             position,
             _Inputs.of(source[chosen], [self._bank.grids[i] for i in part[chosen]], self._bank.weight.device),
             tuple(self._kept(product) for product in _products(counts[ranked], part[order], self._bank.weight.device)),
+            counts[ranked],
+            part[order],
             _Doubts(doubtful, rank[doubtful], source[which], part[which]),
             tuple((int(position[i]), int(source[i]), int(part[i])) for i in alone),
         )
@@ -256,31 +262,56 @@ class Linear:
 
     def run(self, step: LinearStep, values: Mapping[Node, Value]) -> Stack:
         arrived = stacked(values[self._source])
-        samples, outputs = arrived.data.shape[2], self._bank.weight.shape[1]
-        found = arrived.data.new_empty(len(step.ids), outputs, samples)
-        rounded = step.inputs.rounded(arrived)
-        for product in step.products:
-            group = rounded[product.inputs]
-            weight, bias = product.tensors or self._bank.of_product(product)
-            torch.baddbmm(bias, weight, group, out=found[product.outputs].view(len(group), -1, samples))
-        for position, source, part in [*step.alone, *self._inexact(step.doubts, rounded, arrived.relu)]:
+        found = arrived.data.new_empty(len(step.ids), self._bank.weight.shape[1], arrived.data.shape[2])
+        largest = self._together(step, arrived, found)
+        for position, source, part in [*step.alone, *self._inexact(step.doubts, largest)]:
             plan = self._parts.plans[part]
             args, kwargs = self._network.rounded_inputs(self._node, plan, (arrived.one(source),), {})
             found[position] = self._network.run_layer(self._node, plan, args, kwargs).t()
         return Stack(found)
 
-    def _inexact(self, doubts: _Doubts, rounded: Tensor, positive: bool) -> Iterator[tuple[int, int, int]]:
-        """What must be computed alone, as the inputs really are: result, value that arrives, plan."""
-        if not len(doubts.outputs):
-            return
-        first = int(doubts.rounded.min())
-        flat = rounded[first : int(doubts.rounded.max()) + 1].flatten(1)
-        ends = flat.amax(1) if positive else torch.maximum(flat.amax(1), flat.amin(1).neg_())
-        largest = ends.cpu().numpy()
-        for row in np.flatnonzero(
-            ~(largest[doubts.rounded - first] < self._bank.room[doubts.parts])
-        ):  # NaN is not below
+    def _together(self, step: LinearStep, arrived: Stack, found: Tensor) -> FloatArray:
+        """Write what goes through batched products; the largest magnitude of each rounded input, as in `_inexact`."""
+        inputs, compiled = step.inputs, self._compiled(arrived, found)
+        if compiled is not None and len(inputs.source):
+            largest = np.empty(len(inputs.source), np.float32)
+            read, rows = arrived.data.numpy(), self._bank.rows
+            plans = step.parts, step.counts
+            compiled.layer(read, inputs.source, inputs.grids, arrived.relu, rows, *plans, largest, found.numpy())
+            return largest.astype(np.float64)
+        rounded = inputs.rounded(arrived)
+        for product in step.products:
+            group = rounded[product.inputs]
+            weight, bias = product.tensors or self._bank.of_product(product)
+            torch.baddbmm(bias, weight, group, out=found[product.outputs].view(len(group), -1, found.shape[2]))
+        return _largest(rounded, step.doubts, arrived.relu)
+
+    @staticmethod
+    def _compiled(arrived: Stack, found: Tensor) -> Kernels | None:
+        """The kernels where they are faster: with more threads torch's products are."""
+        if torch.get_num_threads() > 1 or not arrived.data.is_contiguous():
+            return None
+        return kernels(found.device, 0)  # what is rounded without them is counted there
+
+    def _inexact(self, doubts: _Doubts, largest: FloatArray) -> Iterator[tuple[int, int, int]]:
+        """What must be computed alone, as the inputs really are: result, value that arrives, plan.
+
+        `largest` is the largest magnitude of each rounded input, shape (u,).
+        """
+        fits = largest[doubts.rounded] < self._bank.room[doubts.parts]  # NaN is not below
+        for row in np.flatnonzero(~fits):
             yield int(doubts.outputs[row]), int(doubts.sources[row]), int(doubts.parts[row])
+
+
+def _largest(rounded: Tensor, doubts: _Doubts, positive: bool) -> FloatArray:
+    """The largest magnitude of each rounded input, shape (u,); zeros for those that nothing is doubted of."""
+    found = np.zeros(len(rounded))
+    if len(doubts.rounded):
+        first, last = int(doubts.rounded.min()), int(doubts.rounded.max())
+        flat = rounded[first : last + 1].flatten(1)
+        ends = flat.amax(1) if positive else torch.maximum(flat.amax(1), flat.amin(1).neg_())
+        found[first : last + 1] = ends.cpu().numpy()
+    return found
 
 
 @dataclass(frozen=True)
@@ -304,6 +335,11 @@ class _Bank:
         count = product.inputs.stop - product.inputs.start
         found = [bank[product.parts].flatten(1, 2).expand(count, -1, -1) for bank in (self.weight, self.bias)]
         return found[0], found[1]
+
+    @cached_property
+    def rows(self) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
+        """Each output's bias behind its weights, shape (plans, outputs, inputs + 1)."""
+        return torch.cat([self.weight, self.bias], 2).numpy()
 
     @property
     def fixed(self) -> BoolArray:

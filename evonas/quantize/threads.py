@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["full_precision", "single_thread"]
+__all__ = ["full_precision", "single_thread", "single_thread_of_blas"]
 
 
 @contextmanager
 def single_thread() -> Iterator[None]:
-    """One torch thread inside the block, and full precision.
+    """One thread of torch and of BLAS inside the block, and full precision.
 
     One is faster for small networks, and takes sums in one fixed order.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with full_precision():
+        with full_precision(), single_thread_of_blas():
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def single_thread_of_blas() -> AbstractContextManager[object]:
+    """One thread of NumPy's and SciPy's BLAS inside the block; compiled code calls the latter."""
+    limited: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
+    return limited
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Finding them takes milliseconds, and finds those that are there."""
+    import scipy.linalg  # noqa: F401
+
+    return ThreadpoolController()
 
 
 @contextmanager

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 
 from evonas.errors import InvalidArgument
+from evonas.quantize import single_thread_of_blas
 from evonas.training import kernels
 from evonas.training.closing import ClosingReLU
 from evonas.training.layout import MULTIPLE, RELU, SUM, TENSORS, Layout, kind_of
@@ -67,8 +66,7 @@ class Packed:
 
     def threads(self) -> AbstractContextManager[object]:
         """One thread of BLAS inside the block: sums in one fixed order."""
-        limited: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
-        return limited
+        return single_thread_of_blas()
 
     def differentiate(self, rows: Tensor) -> None:
         """Set the gradients of every network's own mean cross entropy over these rows of the data."""
@@ -96,12 +94,6 @@ class Packed:
                         value.copy_(self._numbers[places[name]].view_as(value))
                     else:  # how many batches a batch norm has seen
                         value.add_(self._passes)
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    """Finding them takes as long as some epochs."""
-    return ThreadpoolController()
 
 
 def _places(layout: Layout, states: Sequence[Mapping[str, Tensor]]) -> tuple[list[dict[str, slice]], int, int]:

@@ -210,7 +210,9 @@ def test_values_that_are_not_finite_stay_what_they_are_alone() -> None:
             assert torch.equal(found.nan_to_num(nan=123.0), expected.nan_to_num(nan=123.0))
 
 
-def test_large_inputs_make_sums_inexact_and_are_computed_alone() -> None:
+@pytest.mark.parametrize("rounded", [-(2**40), fused._PAYS])
+def test_large_inputs_make_sums_inexact_and_are_computed_alone(rounded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused._Work, "elements", rounded)  # in torch, and compiled where numba is there
     network, space, inputs = quantized("mlp", parse_list("fixed16.2,fixed16.4"), 64)
     inputs *= 2.0**11  # far beyond what 24 bits hold in sums of products
     genomes = space.space.sample(12, np.random.default_rng(0))

@@ -44,6 +44,29 @@ def test_gathering_rounds_as_torch_does(data: st.DataObject) -> None:
 
 @given(data=st.data())
 @settings(deadline=None)
+def test_a_layer_is_that_of_torch(data: st.DataObject) -> None:
+    kernels = fused.load()
+    assert kernels is not None
+    inputs, outputs, samples = (data.draw(st.integers(1, most)) for most in (4, 3, 9))
+    values, relu = drawn(data, 2, inputs, samples), data.draw(st.booleans())
+    source, counts, parts = np.array([1, 0]), np.array([1, 2]), np.array([2, 0, 1])
+    grids = [grid(data, 8) for _ in source]
+    weights = torch.from_numpy(np.random.default_rng(0).integers(-99, 99, (3, outputs, inputs + 1))).float()
+    largest = np.empty(2, np.float32)
+    found = np.full((3, outputs, samples), np.nan, np.float32)
+    table = np.array(grids, np.float32)
+    kernels.layer(values.numpy(), source, table, relu, weights.numpy(), parts, counts, largest, found)
+    for which, (scale, low, high), most, results in zip(source, grids, largest, ([0], [1, 2]), strict=True):
+        rounded = (values[which] * scale).clamp(0.0 if relu else low, high).round()
+        assert np.array_equal(most, rounded.abs().max().numpy(), equal_nan=True)
+        for result in results:
+            weight = weights[parts[result]]
+            expected = weight[:, :-1] @ rounded + weight[:, -1:]
+            assert np.array_equal(found[result], expected.numpy(), equal_nan=True)
+
+
+@given(data=st.data())
+@settings(deadline=None)
 def test_codes_are_those_of_torch(data: st.DataObject) -> None:
     kernels = fused.load()
     assert kernels is not None
