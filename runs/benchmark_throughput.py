@@ -6,7 +6,8 @@
 over the whole set, (c) the same in chunks that stay in cache, (d) is the engine, (e) the bare matrix products and
 convolutions of (d), of the same shapes on random numbers, all by torch. All run on one thread, in turn;
 what is printed is CPU time a candidate, the median of the repeats, and the peak memory beyond what was in use before.
-What (d) takes for a whole grid is printed without and with loss. `--growth` draws how (c) and (d) grow with layers, population and samples.
+What (d) takes for a whole grid is printed without and with loss. `--growth` draws how (c) and (d) grow with layers,
+population and samples.
 
 `jsc` is the 16-32-64-5 network with the widths of the labs and 16,384 samples, drawn from five Gaussian clusters unless
 `--data` names a file of jets. (a), (b) and (c) take at most `--at-most` candidates, spread evenly.

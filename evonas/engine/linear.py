@@ -339,7 +339,7 @@ class _Bank:
     @cached_property
     def rows(self) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
         """Each output's bias behind its weights, shape (plans, outputs, inputs + 1)."""
-        return torch.cat([self.weight, self.bias], 2).numpy()
+        return torch.cat([self.weight, self.bias], 2).detach().numpy()
 
     @property
     def fixed(self) -> BoolArray:
