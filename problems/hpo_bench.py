@@ -10,7 +10,7 @@ All are logarithms: the values span up to ten decades, and on a linear scale onl
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -98,10 +98,21 @@ def _table(cls: str, prefix: str, dataset: str, seed: int, columns: tuple[Any, .
     )
 
 
-nasbench201_cifar10 = partial(nasbench201, "cifar10")
-nasbench201_cifar100 = partial(nasbench201, "cifar100")
-nasbench201_imagenet = partial(nasbench201, "imagenet")
-hpolib_naval = partial(hpolib, "naval_propulsion")
-hpolib_parkinsons = partial(hpolib, "parkinsons_telemonitoring")
-hpolib_protein = partial(hpolib, "protein_structure")
-hpolib_slice = partial(hpolib, "slice_localization")
+def _of(make: Callable[[str, int], TableProblem], dataset: str) -> Callable[..., TableProblem]:
+    """`make` for one data set, described by its own first line."""
+
+    def problem(seed: int = 0) -> TableProblem:
+        return make(dataset, seed)
+
+    first = (make.__doc__ or "").splitlines()[0]
+    problem.__doc__ = first.split(" on ")[0] + f" on {dataset}; searched is training seed `seed`."
+    return problem
+
+
+nasbench201_cifar10 = _of(nasbench201, "cifar10")
+nasbench201_cifar100 = _of(nasbench201, "cifar100")
+nasbench201_imagenet = _of(nasbench201, "imagenet")
+hpolib_naval = _of(hpolib, "naval_propulsion")
+hpolib_parkinsons = _of(hpolib, "parkinsons_telemonitoring")
+hpolib_protein = _of(hpolib, "protein_structure")
+hpolib_slice = _of(hpolib, "slice_localization")

@@ -28,7 +28,8 @@ def main(args: list[str] | None = None) -> None:
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message()
-        sys.exit(_complain(f"{message} See `evonas --help`.") if message else 2)
+        command = getattr(getattr(error, "ctx", None), "command_path", None) or "evonas"
+        sys.exit(_complain(f"{message} See `{command} --help`.") if message else 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

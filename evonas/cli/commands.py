@@ -131,7 +131,7 @@ def search(
     code = finish(result, json)
     if asked.file.metrics and not json:
         best_trials(result, asked.file)
-    return code if pressed else 0
+    return 0 if result.ended == "interrupted" and not pressed else code
 
 
 @app.command()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evonas.result import Result
 
 __all__ = [
+    "FAILED",
     "INTERRUPTED",
     "finish",
     "graceful",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
+FAILED = 1  # not one evaluation succeeded
 
 
 def progress_kind(json: bool) -> str:
@@ -93,8 +95,9 @@ def finish(result: Result, json: bool) -> int:
         return INTERRUPTED
     print_result(result, range(len(result.front_evaluations)), json)
     if not json:
-        print(f"saved in {result.directory}; `evonas show` and `evonas plot` read it, `evonas resume --budget` goes on")
-    return 0
+        more = "" if result.ended == "exhausted" else ", `evonas resume --budget` goes on"
+        print(f"saved in {result.directory}; `evonas show` and `evonas plot` read it{more}")
+    return FAILED if all(e.status == "failed" for e in result.archive.evaluations) else 0
 
 
 def print_result(result: Result, indices: Sequence[int], json: bool) -> None:

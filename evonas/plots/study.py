@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MultipleLocator, NullFormatter
 
 from evonas.plots.files import save
+from evonas.plots.scale import Scale
 from evonas.plots.style import (
     BLACK,
     BLUE,
@@ -90,12 +91,12 @@ def curves(problem: ProblemResult) -> Figure:
         spent = np.arange(1, problem.budget + 1)
         for sampler, colour, dashes in _looks(problem):
             low, middle, high = np.percentile(problem.curves(sampler), [25, 50, 75], axis=0)
-            axes.plot(spent, np.maximum(1 - middle, _LEAST_REGRET), dashes, color=colour, label=sampler, linewidth=1.4)
-            regret = [np.maximum(1 - share, _LEAST_REGRET) for share in (high, low)]
-            axes.fill_between(spent, *regret, color=colour, alpha=0.15, linewidth=0)
+            best, regret, worst = (np.maximum(1 - share, _LEAST_REGRET) for share in (high, middle, low))
+            axes.step(spent, regret, dashes, where="post", color=colour, label=sampler, linewidth=1.4)
+            axes.fill_between(spent, best, worst, step="post", color=colour, alpha=0.15, linewidth=0)
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # a range within one decade has labels too
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{'' if value > _LEAST_REGRET else '≤ '}{value:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(1, problem.budget)
         axes.set_xlabel("distinct evaluations")
@@ -114,8 +115,11 @@ def distribution(problem: ProblemResult) -> Figure:
             spent = np.arange(1, problem.budget + 1)
             axes.step(spent, shares, dashes, where="post", color=colour, label=sampler, linewidth=1.4)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_xlim(1, problem.budget)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        reached = [int(np.argmax(problem.ecdf(s) > 0)) for s in problem.runs if problem.ecdf(s)[-1] > 0]
+        axes.set_xlim(max(1, min(reached, default=0)), problem.budget)  # from just before the first target
         axes.set_ylim(0, 1.02)
         axes.set_xlabel("distinct evaluations")
         axes.set_ylabel("share of seeds and targets")
@@ -134,6 +138,7 @@ def attainment(problem: ProblemResult) -> Figure:
         notes = [*_note(problem), f"attained by half of the runs after {problem.budget} evaluations"]
         figure, axes = _panels(len(pairs), f"Median attainment on {problem.label}", notes)
         signs = np.array([objective.sign for objective in problem.objectives])
+        scales = [Scale.of(o, problem.reference.front[:, i] * o.sign) for i, o in enumerate(problem.objectives)]
         for sampler, colour, dashes in _looks(problem):
             runs = [run.values[np.isfinite(run.values).all(axis=1)] for run in problem.runs[sampler]]
             data = np.concatenate([np.column_stack([values, np.full(len(values), i)]) for i, values in enumerate(runs)])
@@ -141,17 +146,16 @@ def attainment(problem: ProblemResult) -> Figure:
             for panel, pair in zip(axes, pairs, strict=True):
                 flat = surface[:, pair]
                 flat = flat[moocore.is_nondominated(flat)]
-                flat = flat[np.argsort(flat[:, 0])] * signs[list(pair)]
+                flat = flat[np.argsort(flat[:, 0])] * signs[list(pair)] / [scales[i].factor for i in pair]
                 alone = "o" if len(flat) == 1 else ""  # a step needs two points
                 lines = panel.plot(*flat.T, dashes, color=colour, label=sampler, linewidth=1.3, drawstyle="steps-post")
                 lines[0].set(marker=alone, markersize=4)
         for panel, (i, j) in zip(axes, pairs, strict=True):
             front = problem.reference.front[:, [i, j]]
-            front = front[moocore.is_nondominated(front)] * signs[[i, j]]
-            panel.plot(*front.T, ".", color=GREY, markersize=4, label="reference", zorder=0)
-            for text, position in ((panel.set_xlabel, i), (panel.set_ylabel, j)):
-                objective = problem.objectives[position]
-                text(f"{objective.name} [{objective.unit}]" if objective.unit else objective.name)
+            front = front[moocore.is_nondominated(front)] * signs[[i, j]] / [scales[i].factor, scales[j].factor]
+            panel.plot(*front.T, ".", color=GREY, markersize=4, label="reference", zorder=3)
+            panel.set_xlabel(scales[i].label(_WIDTH))
+            panel.set_ylabel(scales[j].label(_HEIGHT))
         _legend(figure, axes[0])
     return figure
 

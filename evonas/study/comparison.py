@@ -84,6 +84,12 @@ def compare(
         raise InvalidArgument("`problems` is empty; name at least one")
     options = _Options(budget, objectives, at_most or {}, at_least or {}, start, tabulate)
     checked = [_checked(problem, options) for problem in given]  # before anything is written
+    for _, problem, limits in checked:
+        if start >= limits.budget:
+            raise InvalidArgument(
+                f"a common start of {start} genomes leaves samplers nothing to choose in the {limits.budget} "
+                f"evaluations of a run on `{problem.name}`; give a smaller start"
+            )
     names = [problem.name for _, problem, _ in checked]
     if len(set(names)) != len(names):
         raise InvalidArgument(f"two problems are named `{next(name for name in names if names.count(name) > 1)}`")
@@ -107,12 +113,13 @@ def compare(
         run_jobs(jobs, workers=cores, told=report, problems={s.problem.name: s.problem for s in setups})
         labels = [spec.label for spec in chosen]
         results = [_result(store, setup.problem, setup.limits, labels, wanted) for setup in setups]
+        left_out = _left_out(store, names, labels)
     notes = [
         f"{problem.name} has {problem.space.size:,} genomes: its runs end there, not at {budget:,}"
         for _, problem, limits in checked
         if limits.budget < budget
     ]
-    return Study(results, notes, None if out is None else directory)
+    return Study(results, [*notes, *left_out], None if out is None else directory)
 
 
 def load_study(directory: Path | str, problems: Mapping[str, Problem] | None = None) -> Study:
@@ -303,7 +310,7 @@ def _record(store: StudyStore, directory: Path, setups: Sequence[_Setup], specs:
         label = setup.problem.name
         differs = _difference(label, problems.get(label, {}), setup.config)
         if differs is not None:
-            raise RunError(f"{directory} compared another problem: {differs}; give another directory")
+            raise RunError(f"{directory} holds another comparison: {differs}; give another directory")
         problems[label] = setup.config
     for spec in specs:
         now = [spec.name, dict(spec.options)]
@@ -314,6 +321,19 @@ def _record(store: StudyStore, directory: Path, setups: Sequence[_Setup], specs:
             )
     store.update_config("problems", problems)
     store.update_config("samplers", samplers)
+
+
+def _left_out(store: StudyStore, problems: Sequence[str], samplers: Sequence[str]) -> list[str]:
+    """A sentence each on problems and samplers that the study holds and that are not among those asked for."""
+    found = []
+    for kind, now in (("problem", problems), ("sampler", samplers)):
+        others = [f"`{name}`" for name in store.config.get(f"{kind}s", {}) if name not in now]
+        if others:
+            found.append(
+                f"the study also holds runs of {', '.join(others)}, which these tables and figures leave out: the same "
+                f"command with every {kind} named has them all"
+            )
+    return found
 
 
 def _result(

@@ -6,7 +6,7 @@ Samplers are paired by seed. Smaller p-values do not mean larger differences: re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -57,6 +57,19 @@ class Comparison:
     p_holm: float
     a12: float
     seeds: int
+
+    @property
+    def turned(self) -> Comparison:
+        """The same seen from the other side."""
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            difference=-self.difference,
+            low=-self.high,
+            high=-self.low,
+            a12=1.0 - self.a12,
+        )
 
 
 @dataclass(frozen=True)
@@ -154,14 +167,15 @@ def friedman(scores: FloatArray, samplers: Sequence[str]) -> Ranking:
 
 def verdict(pair: Comparison, what: str) -> str:
     """One sentence on a pair: which is better, or that no difference is shown. `what` names the quantity."""
+    if pair.p_holm < ALPHA and pair.difference < 0:
+        pair = pair.turned  # the sentence names the better one first
     facts = (
-        f"median difference {pair.difference:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}], "
+        f"median of paired differences {pair.difference:+.4f} [{pair.low:+.4f}, {pair.high:+.4f}], "
         f"A12 {pair.a12:.2f}, p {_shown(pair.p_holm)} after Holm, {pair.seeds} seeds"
     )
     if pair.p_holm >= ALPHA or pair.difference == 0.0:
         return f"{pair.first} and {pair.second}: no difference shown in {what} ({facts})"
-    better, worse = (pair.first, pair.second) if pair.difference > 0 else (pair.second, pair.first)
-    return f"{better} is better than {worse} in {what} ({facts})"
+    return f"{pair.first} is better than {pair.second} in {what} ({facts})"
 
 
 def _shown(p: float) -> str:
