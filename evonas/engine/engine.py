@@ -28,8 +28,8 @@ from evonas.space import IntArray
 
 __all__ = ["MEMORY", "Engine"]
 
-MEMORY = 8 * 2**20  # bytes of values at once: a few times the cache of a core
-_CHUNK = 512  # samples at once, at most
+MEMORY = 16 * 2**20  # bytes of values at once: a few times the cache of a core
+_CHUNK = 256  # samples at once, at most
 _LEAST_CHUNK = 32
 _NODE = 2**20  # floats of a chunk of the largest node: convolutions of fewer samples cost more each
 

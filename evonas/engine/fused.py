@@ -83,7 +83,16 @@ def _gather(values: Any, source: Any, grids: Any, relu: bool, found: Any) -> Non
 
 
 def _layer(
-    values: Any, source: Any, grids: Any, relu: bool, weights: Any, parts: Any, counts: Any, largest: Any, found: Any
+    values: Any,
+    source: Any,
+    grids: Any,
+    relu: bool,
+    weights: Any,
+    parts: Any,
+    counts: Any,
+    doubted: Any,
+    largest: Any,
+    found: Any,
 ) -> None:
     """A linear layer in fixed point: each input is rounded and meets its weights while it is in cache.
 
@@ -95,7 +104,8 @@ def _layer(
         weights: by plan, each output's bias behind its weights, shape (plans, outputs, inputs + 1).
         parts: the plan of each result, those of one input together, shape (r,).
         counts: results of each input, shape (u,).
-        largest: written to: the largest magnitude of each rounded input, NaN if there is one, shape (u,).
+        doubted: whether the largest magnitude of each input is asked for, shape (u,).
+        largest: written to: that of each rounded input, NaN if there is one, zero where not asked for, shape (u,).
         found: written to, shape (r, outputs, n).
     """
     inputs, samples, outputs = values.shape[1], values.shape[2], found.shape[1]
@@ -114,7 +124,7 @@ def _layer(
             x = high if x > high else x
             write[j] = np.rint(x)
         top, bits = np.int32(0), write.view(np.int32)
-        for j in range(len(bits)):
+        for j in range(len(bits) if doubted[i] else 0):
             magnitude = bits[j] & np.int32(0x7FFFFFFF)  # integers in the order of the floats' magnitudes
             top = magnitude if magnitude > top else top
         largest[i : i + 1].view(np.int32)[0] = top

@@ -198,6 +198,7 @@ class LinearStep:
         counts: how many results each of the inputs has, shape (u,).
         parts: the layer's plan of each of these results, shape (r,).
         doubts: those of them whose inputs must be looked at.
+        doubted: whether any result of each of the inputs is one of these, shape (u,).
         alone: of the others: which of the results, of the values that arrive, and of the layer's plans.
     """
 
@@ -208,6 +209,7 @@ class LinearStep:
     counts: IntArray
     parts: IntArray
     doubts: _Doubts
+    doubted: BoolArray
     alone: tuple[tuple[int, int, int], ...]
 
 
@@ -251,6 +253,7 @@ class Linear:
             counts[ranked],
             part[order],
             _Doubts(doubtful, rank[doubtful], source[which], part[which]),
+            np.isin(np.arange(len(chosen)), rank[doubtful]),
             tuple((int(position[i]), int(source[i]), int(part[i])) for i in alone),
         )
 
@@ -276,7 +279,7 @@ class Linear:
         if compiled is not None and len(inputs.source):
             largest = np.empty(len(inputs.source), np.float32)
             read, rows = arrived.data.numpy(), self._bank.rows
-            plans = step.parts, step.counts
+            plans = step.parts, step.counts, step.doubted
             compiled.layer(read, inputs.source, inputs.grids, arrived.relu, rows, *plans, largest, found.numpy())
             return largest.astype(np.float64)
         rounded = inputs.rounded(arrived)

@@ -259,6 +259,6 @@ def test_sums_are_exact_below_the_largest_inputs(
 
 def test_chunks_of_small_networks_are_large_and_of_large_ones_small() -> None:
     network, _, inputs = quantized("mlp", FIXED, 600)
-    assert _Shapes.of(network.graph, inputs[:2]).chunk == 512
+    assert _Shapes.of(network.graph, inputs[:2]).chunk == 256
     network = quantized("resnet")[0]
-    assert _Shapes.of(network.graph, torch.zeros(2, 3, 64, 64)).chunk < 512
+    assert _Shapes.of(network.graph, torch.zeros(2, 3, 64, 64)).chunk < 256
