@@ -279,7 +279,7 @@ def _problem(config: Mapping[str, Any], directory: Path, problem: Problem | None
         problem = load(recorded["spec"], recorded["options"])
     if problem.fingerprint != config["fingerprint"]:
         raise RunError(
-            f"{directory} was run on other genes, objectives or weights than problem `{problem.name}` has now; "
+            f"{directory} was run on other genes, objectives, weights or values than problem `{problem.name}` has now; "
             "give the same problem, or start a new run"
         )
     return problem

@@ -67,7 +67,9 @@ def load(spec: str, options: Mapping[str, Any] | None = None) -> Problem:
         InvalidArgument: the file cannot be imported, or the options do not fit.
     """
     if Path(spec).suffix in SUFFIXES:
-        return TableProblem.read(spec, **(options or {}))
+        table = TableProblem.read(spec, **(options or {}))
+        table.spec, table.options = str(Path(spec).resolve()), dict(options or {})
+        return table
     try:
         return _loaded(spec, dict(options or {}))
     except Unmeasured as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -158,6 +159,13 @@ class TableProblem(Problem):
         finally:
             partial.unlink(missing_ok=True)
 
+    @property
+    def fingerprint(self) -> str:
+        """That of any problem, and its values: another table of the same genes is another problem."""
+        digest = hashlib.sha256(super().fingerprint.encode())
+        digest.update(self.values.tobytes() + self.truth.tobytes())
+        return digest.hexdigest()[:16]
+
     @classmethod
     def read(
         cls,
@@ -189,7 +197,7 @@ class TableProblem(Problem):
         found = read_objectives(path, columns, objectives, exact)
         genes = {key: values for key, values in columns.items() if key not in found}
         if not found:
-            raise InvalidArgument(f"table {path} has no objectives; head a column `NAME (min)` or name one")
+            raise InvalidArgument(f"table {path} has no objectives; head their columns `error (min)`, `accuracy (max)`")
         if not genes:
             raise InvalidArgument(f"table {path} has no gene columns, only objectives")
         missing = next((key for key, values in columns.items() if missing_cells(values).any()), None)

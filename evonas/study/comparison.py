@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -224,7 +223,7 @@ def _setup(given: str | Problem, problem: Problem, limits: Limits, options: _Opt
         "objectives": list(limits.objectives),
         "constraints": [list(constraint) for constraint in limits.constraints],
         "start": limits.start,
-        "content": _content(problem),
+        "content": problem.fingerprint,
     }
     source = Source(given, table=None) if isinstance(given, str) else None
     whole = problem.space.size <= TABULATED if options.tabulate is None else options.tabulate
@@ -234,14 +233,6 @@ def _setup(given: str | Problem, problem: Problem, limits: Limits, options: _Opt
             TableProblem.of(problem).write(path)
         problem, source = TableProblem.read(path, name=problem.name), Source(None, str(path))
     return _Setup(problem, limits, source, config)
-
-
-def _content(problem: Problem) -> str:
-    """A digest of what genomes are evaluated with: the values of a table, the weights of a network."""
-    digest = hashlib.sha256(problem.fingerprint.encode())
-    if isinstance(problem, TableProblem):
-        digest.update(problem.values.tobytes() + problem.truth.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _difference(label: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -353,6 +353,6 @@ def test_a_problem_that_always_fails_ends_with_an_empty_front(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(PROBLEM)
     code, out, error = run_here("search", "mine.py:fails", "--no-figures", capsys=capsys)
-    assert code == 0
+    assert code == 1
     assert "3 evaluations, space exhausted, 3 failed; front of 0" in out
     assert "Traceback" not in error

@@ -52,6 +52,11 @@ def test_a_comparison_goes_on_with_more_samplers_and_seeds(here: Path, capsys: p
     written = {path.name for path in (here / "study").iterdir()}
     assert {"summary.csv", "pairs.csv", "curves.csv", "table.tex", "verdicts.txt", "curves-nine.png"} <= written
     assert "no pair can reach" in (here / "study" / "verdicts.txt").read_text()
+    (here / "other.csv").write_text(TABLE)
+    code, out, err = run_here("compare", "other.csv", *common[2:], "--samplers", "nsga2", "--seeds", "2", capsys=capsys)
+    assert code == 0, err
+    assert "the study also holds runs of `nine`, which these tables and figures leave out" in out
+    assert "the study also holds runs of `random`, `local`" in out
 
 
 @pytest.mark.parametrize(
@@ -65,6 +70,7 @@ def test_a_comparison_goes_on_with_more_samplers_and_seeds(here: Path, capsys: p
         ("--budget -3", "`budget` must be a whole number of at least 1, got -3"),
         ("--workers 0", "`workers` must be a whole number of at least 1, got 0"),
         ("--start -1", "`start` and `first_seed` must be 0 or more"),
+        ("--start 3", "a common start of 3 genomes leaves samplers nothing to choose in the 3 evaluations"),
         ("--max size=1", "no genome can meet size <= 1"),
         ("--max size", "`size` does not parse"),
     ],
@@ -117,6 +123,21 @@ def test_a_study_of_another_problem_is_refused_and_the_difference_named(capsys: 
         assert code == 2
         assert difference in err
         assert err.count("\n") == 1
+
+
+def test_the_search_of_a_table_is_shown_and_goes_on_until_the_table_changes(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run_here("search", "nine.csv", "--out", "run", "--budget", "4", "--no-figures", capsys=capsys)
+    assert code == 0, err
+    assert run_here("show", "run", capsys=capsys)[0] == 0
+    code, out, err = run_here("resume", "run", "--budget", "6", "--no-figures", capsys=capsys)
+    assert code == 0, err
+    assert "6 evaluations" in out
+    (here / "nine.csv").write_text(TABLE.replace("1,1,1.0,2", "1,1,0.9,2"))
+    code, _, err = run_here("resume", "run", "--budget", "8", capsys=capsys)
+    assert code == 2
+    assert "was run on other genes, objectives, weights or values than problem `nine` has now" in err
 
 
 @pytest.mark.usefixtures("here")
