@@ -14,7 +14,7 @@ from evonas.samplers.gaussian_process import GaussianProcess, Hyperparameters, f
 from evonas.samplers.improvement import LogNormal, Marginal, Normal
 from evonas.space import FloatArray, IntArray
 
-__all__ = ["GpModel", "Kind", "Model", "Scale", "TreeModel", "make_model", "softened"]
+__all__ = ["GpModel", "Kind", "Model", "Scale", "TreeModel", "make_model"]
 
 Kind = Literal["auto", "gp", "trees"]
 
@@ -25,7 +25,6 @@ _GROWTH = 1.04  # beyond, when the data has grown by this factor
 _ROOMS = (1.0, 2.0, 4.0)  # below the smallest value, in units of the median's distance from it
 _TREES = 100
 _TREES_GROWTH = 1.01
-_PAST = 0.1  # of the range of the front: what is worse than that is brought nearer
 _LEAF = 2  # samples at least in a leaf
 
 
@@ -77,22 +76,6 @@ class Scale:
         """The distribution of an objective whose model says `mean` and `deviation`, each (n,)."""
         deviation = np.maximum(deviation, 1e-9)
         return Normal(mean, deviation) if self.shift is None else LogNormal(mean, deviation, self.shift)
-
-
-def softened(values: FloatArray, best: float, worst: float) -> FloatArray:
-    """Values (n,) to be minimised, those well past `worst` brought nearer to it, in the same order.
-
-    How bad a genome is in what no front will hold says little about those near the front, and a model that must
-    explain a few disasters explains the rest worse. Past u, the larger of the median and worst + 0.1 (worst - best),
-    what is left, d, becomes s log(1 + d / s), with s half of u - min(values), which keeps slope and order: the
-    modulus transformation of John and Draper 1980 (doi:10.2307/2986305) on one side.
-    """
-    start = max(worst + _PAST * (worst - best), float(np.median(values)))
-    unit = max(0.5 * (start - float(values.min())), 1e-12)
-    result: FloatArray = np.where(
-        values > start, start + unit * np.log1p(np.maximum(values - start, 0.0) / unit), values
-    )
-    return result
 
 
 class Model(ABC):

@@ -23,7 +23,7 @@ from evonas.samplers.base import Sampler
 from evonas.samplers.features import Features
 from evonas.samplers.improvement import Exact, Marginal, expected_improvement
 from evonas.samplers.inner import evolve
-from evonas.samplers.models import Kind, Model, make_model, softened
+from evonas.samplers.models import Kind, Model, make_model
 from evonas.samplers.paths import greedy_path, spread, thinned
 from evonas.space import BoolArray, FloatArray, IntArray
 
@@ -239,22 +239,11 @@ class SurrogateSampler(Sampler):
             if not self._modelled(objective):
                 continue
             values = objective.sign * np.array([e.values[objective.name] for e in evaluations])
-            values = softened(values, *self._bounds(objective, values))
             fresh = make_model(self.settings.model, len(genomes), self._features)
             kept = self._models.get(objective.name)
             model = kept if kept is not None and type(kept) is type(fresh) else fresh
             model.fit(genomes, values, self.rng)
             self._models[objective.name] = model
-
-    def _bounds(self, objective: Objective, values: FloatArray) -> tuple[float, float]:
-        """The best and the worst of values (n,), to be minimised, that matter: of the front, and up to a limit."""
-        meets = self._meets()
-        front = non_dominated(self.task.minimised(list(self._known.values()))[meets])
-        limits = [c.limit for c in self.task.measured_constraints if c.objective.name == objective.name]
-        matter = np.concatenate([values[meets][front], objective.sign * np.array(limits)])
-        if not meets.any():
-            matter = values
-        return float(matter.min()), float(matter.max())
 
     def _marginals(self, genomes: IntArray) -> list[Marginal]:
         """The distribution of each of the front's objectives at genomes (n, n_genes)."""

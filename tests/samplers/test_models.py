@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from scipy.stats import spearmanr
 
 from evonas.samplers.features import Features
-from evonas.samplers.gaussian_process import GaussianProcess, fit
-from evonas.samplers.models import GpModel, Scale, softened
+from evonas.samplers.models import GpModel, Scale
 from evonas.space import Gene, SearchSpace
 
 SPACE = SearchSpace([Gene(f"g{i}", tuple(range(6))) for i in range(4)])
@@ -52,37 +47,3 @@ def test_the_scales_jacobian_is_that_of_finite_differences() -> None:
     for scale in Scale.candidates(values):
         slopes = (scale.apply(values + step) - scale.apply(values)) / step
         assert scale.log_jacobian(values) == pytest.approx(np.log(slopes).sum(), abs=1e-5)
-
-
-@given(
-    hnp.arrays(np.float64, st.integers(3, 30), elements=st.floats(-1e3, 1e3)),
-    st.floats(0.0, 1.0),
-)
-def test_what_is_far_past_the_front_is_brought_nearer_and_the_rest_kept(values: np.ndarray, share: float) -> None:
-    best = float(values.min())
-    worst = best + share * float(np.ptp(values))
-    found = softened(values, best, worst)
-    kept = values <= max(worst, np.median(values))
-    np.testing.assert_array_equal(found[kept], values[kept])
-    assert (found <= values + 1e-9).all()
-    order = np.argsort(values, kind="stable")
-    assert (np.diff(found[order]) >= -1e-9).all()
-
-
-def test_a_disaster_among_the_data_does_not_spoil_predictions_near_the_front() -> None:
-    """Ranks of unseen genomes, by a process that has seen two values a million times too large."""
-    genomes = SPACE.sample(60, np.random.default_rng(1))
-    values = genomes @ np.array([1.0, 0.6, 0.3, 0.1]) + 0.3 * genomes[:, 0] * genomes[:, 1]
-    truth = values[30:]
-    seen = values[:30].copy()
-    seen[np.argsort(-seen)[:2]] = 1e6
-    softer = softened(seen, float(seen.min()), float(np.quantile(seen, 0.3)))
-
-    def ranks(targets: np.ndarray) -> float:
-        stationary, linear = (getattr(Features(SPACE), kind)(genomes) for kind in ("stationary", "linear"))
-        owners = Features(SPACE).owners
-        mode, _ = fit(stationary[:30], linear[:30], targets, owners)
-        process = GaussianProcess(stationary[:30], linear[:30], targets, owners, mode)
-        return float(spearmanr(process.predict(stationary[30:], linear[30:])[0], truth).statistic)
-
-    assert ranks(softer) > ranks(seen) + 0.1
