@@ -60,7 +60,7 @@ class Setup:
 PROBLEMS = {
     "digits-ptq": Setup(["accuracy", "size", "bops"], 0.95, 400, 200, 40, True, 45),
     "nasbench201-cifar10": Setup(None, 0.90, 200, 80, 40, False, 60),
-    "hpolib-slice": Setup(None, 0.90, 200, 60, 40, False, 45),
+    "hpolib-slice": Setup(None, 0.90, 200, 60, 60, False, 45),
     "synthetic-40": Setup(None, None, 1000, 100, 40, True, 0),
 }
 GP_SEEDS = 20  # of Optuna's Gaussian process, at most
