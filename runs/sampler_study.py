@@ -31,7 +31,7 @@ from evonas.problems import load
 from evonas.space import FloatArray, IntArray
 from evonas.study import ProblemResult, compare
 from evonas.study.scoring import evaluations_to, hypervolume_curve, padded, reference
-from evonas.study.statistics import compare_pairs, verdict
+from evonas.study.statistics import bootstrap_interval, compare_pairs, verdict
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,13 @@ def pymoo_curves(task: Task, result: ProblemResult, seeds: int, budget: int, pop
     return np.array(curves)
 
 
+def median_interval(times: FloatArray) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the median of times (n,), of which some may be infinite."""
+    large = 1e9
+    low, high = (end if end < large / 100 else float("inf") for end in bootstrap_interval(np.minimum(times, large)))
+    return low, high
+
+
 def rows(label: str, target: float, curves: Mapping[str, FloatArray], seconds: Mapping[str, float]) -> pd.DataFrame:
     """One row a sampler: evaluations to the target with misses counted, and hypervolume on the way."""
     found = []
@@ -141,6 +148,7 @@ def rows(label: str, target: float, curves: Mapping[str, FloatArray], seconds: M
         row: dict[str, object] = {"problem": label, "sampler": sampler, "seeds": len(shares)}
         row["target"] = target
         row["evaluations"] = float(np.median(times))  # infinite: half of the runs or more missed
+        row["low"], row["high"] = median_interval(times)
         row["misses"] = int(np.isinf(times).sum())
         for count in SHOWN:
             row[f"at {count}"] = float(np.median(shares[:, count - 1])) if count <= shares.shape[1] else np.nan
