@@ -15,6 +15,7 @@ __all__ = [
     "InvalidArgument",
     "RunError",
     "UnknownName",
+    "Unmeasured",
     "unknown_name",
 ]
 
@@ -25,6 +26,24 @@ class EvonasError(Exception):
 
 class InvalidArgument(EvonasError, ValueError):
     """A value that cannot be used: the message names it, what was expected, and what to do."""
+
+
+class Unmeasured(InvalidArgument):
+    """What must be profiled first, with the command that does it.
+
+    Args:
+        fault: what is wrong.
+        origin: the table.
+        problem: what the command calls the problem, with its options.
+    """
+
+    def __init__(self, fault: str, origin: str, problem: str = "FILE.py:VARIABLE") -> None:
+        self.fault, self.origin = fault, origin
+        super().__init__(f"{fault} with `evonas profile {problem} --out {origin}`")
+
+    def of(self, problem: str) -> Unmeasured:
+        """The same with the words of a known problem."""
+        return Unmeasured(self.fault, self.origin, problem)
 
 
 class UnknownName(EvonasError, LookupError):

@@ -14,8 +14,7 @@ from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
-from evonas.costs.table import Unmeasured
-from evonas.errors import EvonasError, InvalidArgument, unknown_name
+from evonas.errors import EvonasError, InvalidArgument, Unmeasured, unknown_name
 from evonas.problem.base import Problem
 from evonas.problem.table import SUFFIXES, TableProblem
 

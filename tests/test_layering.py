@@ -42,12 +42,12 @@ def test_importing_evonas_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_a_search_of_a_function_does_not_import_torch_metrics_or_figures() -> None:
+def test_a_search_of_a_function_imports_neither_torch_nor_figures() -> None:
     done = python(
         "import evonas, sys\n"
         "problem = evonas.FunctionProblem(lambda x: {'error': x}, {'x': [1, 2, 3]}, {'error': 'min'})\n"
         "evonas.search(problem, sampler='random', budget=2, progress='none')\n"
-        "print([name for name in ['torchmetrics', 'matplotlib', 'sklearn', 'pymoo.algorithms'] if name in sys.modules])"
+        "print([name for name in ['torch', 'matplotlib', 'sklearn', 'pymoo.algorithms'] if name in sys.modules])"
     )
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -20,35 +20,17 @@ from typing import Any
 import numpy as np
 
 from evonas.chains import Extent
-from evonas.errors import InvalidArgument, unknown_name
+from evonas.errors import InvalidArgument, Unmeasured, unknown_name
 from evonas.plan import Layer, Plans
 from evonas.space import FloatArray, IntArray
 
-__all__ = ["FORMAT", "TIMED", "Shape", "Table", "Unmeasured", "load_table", "parse_layers"]
+__all__ = ["FORMAT", "TIMED", "Shape", "Table", "load_table", "parse_layers"]
 
 FORMAT = 1
 TIMED = ("linear", "conv", "relu", "batchnorm")  # kinds of layers that a table holds
 _SHAPE = ("kind", "taps", "positions", "input_positions", "groups")
 _POINT = ("inputs", "outputs", "width", "q1", "median", "q3")
 _FLOAT_BITS = 32
-
-
-class Unmeasured(InvalidArgument):
-    """What must be profiled first, with the command that does it.
-
-    Args:
-        fault: what is wrong.
-        origin: the table.
-        problem: what the command calls the problem, with its options.
-    """
-
-    def __init__(self, fault: str, origin: str, problem: str = "FILE.py:VARIABLE") -> None:
-        self.fault, self.origin = fault, origin
-        super().__init__(f"{fault} with `evonas profile {problem} --out {origin}`")
-
-    def of(self, problem: str) -> Unmeasured:
-        """The same with the words of a known problem."""
-        return Unmeasured(self.fault, self.origin, problem)
 
 
 @dataclass(frozen=True)
