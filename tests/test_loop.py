@@ -206,7 +206,7 @@ def test_a_run_of_a_problem_object_wants_it_again(tmp_path: Path) -> None:
     search(budget=5, out=tmp_path / "run")
     with pytest.raises(InvalidArgument, match="give it again"):
         evonas.resume(tmp_path / "run")
-    with pytest.raises(RunError, match="other genes, objectives or weights"):
+    with pytest.raises(RunError, match="other genes, objectives, weights or values"):
         resume(tmp_path / "run", Toy((2, 2)))
 
 
