@@ -83,12 +83,6 @@ def compare(
         raise InvalidArgument("`problems` is empty; name at least one")
     options = _Options(budget, objectives, at_most or {}, at_least or {}, start, tabulate)
     checked = [_checked(problem, options) for problem in given]  # before anything is written
-    for _, problem, limits in checked:
-        if start >= limits.budget:
-            raise InvalidArgument(
-                f"a common start of {start} genomes leaves samplers nothing to choose in the {limits.budget} "
-                f"evaluations of a run on `{problem.name}`; give a smaller start"
-            )
     names = [problem.name for _, problem, _ in checked]
     if len(set(names)) != len(names):
         raise InvalidArgument(f"two problems are named `{next(name for name in names if names.count(name) > 1)}`")
@@ -212,6 +206,11 @@ def _checked(given: str | Problem, options: _Options) -> tuple[str | Problem, Pr
     problem = load(given) if isinstance(given, str) else given
     limits = options.limits(problem)
     limits.task(problem)
+    if limits.start >= limits.budget:
+        raise InvalidArgument(
+            f"a common start of {limits.start} genomes leaves samplers nothing to choose in the {limits.budget} "
+            f"evaluations of a run on `{problem.name}`; give a smaller start"
+        )
     return given, problem, limits
 
 
