@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from evonas.errors import RunError
 from evonas.evaluate import Evaluation
 from evonas.problem.base import Estimate
 
-__all__ = ["DATABASE", "Store"]
+__all__ = ["DATABASE", "Store", "transaction"]
 
 DATABASE = "run.sqlite"
 _PARTIAL = "run.sqlite.new"
@@ -43,6 +43,20 @@ CREATE TABLE test (
     PRIMARY KEY (number, objective)
 ) STRICT;
 """
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, path: Path | str) -> Iterator[None]:
+    """What is executed inside is committed whole, or not at all.
+
+    Raises:
+        RunError: the database at `path` cannot be written.
+    """
+    try:
+        with connection:
+            yield
+    except sqlite3.OperationalError as error:
+        raise RunError(f"{path} cannot be written: {error}; what it holds is kept: mend that, and continue") from None
 
 
 class Store:
@@ -135,6 +149,9 @@ class Store:
             if not any(self.directory.iterdir()):
                 self.directory.rmdir()
 
+    def _transaction(self) -> contextlib.AbstractContextManager[None]:
+        return transaction(self._connection, "memory" if self.directory is None else self.directory / DATABASE)
+
     @property
     def config(self) -> dict[str, Any]:
         """What the run was started with."""
@@ -146,7 +163,7 @@ class Store:
 
     def update_config(self, key: str, value: Any) -> None:
         """Change one entry of the configuration."""
-        with self._connection:
+        with self._transaction():
             self._connection.execute(
                 "INSERT INTO config VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 (key, json.dumps(value)),
@@ -158,12 +175,12 @@ class Store:
             (e.number, json.dumps(e.genome), json.dumps(dict(e.values)), e.status, e.seconds, e.error)
             for e in evaluations
         ]
-        if not self._logging:
-            # with a write-ahead log a commit need not wait for the disk, and survives a kill all the same
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._logging = True
-        with self._connection:
+        with self._transaction():
+            if not self._logging:
+                # with a write-ahead log a commit need not wait for the disk, and survives a kill all the same
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._logging = True
             self._connection.executemany("INSERT INTO evaluation VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def evaluations(self) -> list[Evaluation]:
@@ -190,7 +207,7 @@ class Store:
             for number, scores in tests.items()
             for objective, estimate in scores.items()
         ]
-        with self._connection:
+        with self._transaction():
             self._connection.execute("DELETE FROM test")
             self._connection.executemany("INSERT INTO test VALUES (?, ?, ?, ?, ?)", rows)
 

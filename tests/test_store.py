@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from evonas.errors import RunError
 from evonas.evaluate import Evaluation
 from evonas.problem import Estimate
-from evonas.store import DATABASE, Store
+from evonas.store import DATABASE, Store, transaction
 
 CONFIG = {"sampler": "random", "budget": 3, "at_most": {"size": 1.5}, "ended": None}
 
@@ -216,3 +216,16 @@ def test_a_refused_database_is_not_left_locked(directory: Path) -> None:
 def test_a_discarded_run_leaves_nothing(directory: Path) -> None:
     Store.create(directory, CONFIG).discard()
     assert not directory.exists()
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_committed(tmp_path: Path) -> None:
+    path = tmp_path / "full.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t (x TEXT)")
+    with transaction(connection, path):
+        connection.execute("INSERT INTO t VALUES ('kept')")
+    connection.execute("PRAGMA max_page_count = 3")  # to SQLite that is a disk without room
+    with pytest.raises(RunError, match="cannot be written: database or disk is full"), transaction(connection, path):
+        connection.execute("INSERT INTO t VALUES (?)", ("x" * 50_000,))
+    connection.close()
+    assert sqlite3.connect(path).execute("SELECT x FROM t").fetchall() == [("kept",)]

@@ -23,6 +23,9 @@ def main(args: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as error:  # a full disk, or a folder that may not be written to
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
+        sys.exit(_complain(f"{what}; mend that and run it again: what was recorded is kept"))
     except Exception as error:
         # typer's own complaints about the command line: the class moved between its versions
         if not hasattr(error, "format_message"):

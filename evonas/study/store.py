@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from evonas.errors import RunError
 from evonas.evaluate import Evaluation
+from evonas.store import transaction
 
 __all__ = ["DATABASE", "Row", "Run", "StudyStore"]
 
@@ -70,10 +71,11 @@ class StudyStore:
 
     Args:
         connection: an open database with the schema.
+        path: of the database.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
 
     @classmethod
     def create(cls, directory: Path, config: Mapping[str, Any]) -> Self:
@@ -126,7 +128,7 @@ class StudyStore:
             raise RunError(
                 f"{path} was written by a newer evonas (format {version}, this one reads {_VERSION}); upgrade"
             )
-        return cls(connection)
+        return cls(connection, path)
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +143,7 @@ class StudyStore:
 
     def update_config(self, key: str, value: Any) -> None:
         """Change one entry of the configuration."""
-        with self._connection:
+        with transaction(self._connection, self._path):
             self._connection.execute(
                 "INSERT INTO config VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
                 (key, json.dumps(value)),
@@ -149,7 +151,7 @@ class StudyStore:
 
     def run(self, problem: str, sampler: str, seed: int) -> Run:
         """The run of that name, made if there is none yet."""
-        with self._connection:
+        with transaction(self._connection, self._path):
             self._connection.execute(
                 "INSERT OR IGNORE INTO run (problem, sampler, seed) VALUES (?, ?, ?)", (problem, sampler, seed)
             )
@@ -164,7 +166,7 @@ class StudyStore:
 
     def finish(self, run: Run, charge: float, budget: int) -> None:
         """Record that `run` was brought to the end of `budget`, and what its sampler charged."""
-        with self._connection:
+        with transaction(self._connection, self._path):
             self._connection.execute(
                 "UPDATE run SET charge = ?, budget = max(budget, ?) WHERE id = ?", (charge, budget, run.id)
             )
@@ -175,7 +177,7 @@ class StudyStore:
             (run.id, e.number, json.dumps(e.genome), json.dumps(dict(e.values)), e.status, e.error, e.seconds, s)
             for e, s in ((row.evaluation, row.suggestion_seconds) for row in rows)
         ]
-        with self._connection:
+        with transaction(self._connection, self._path):
             self._connection.executemany("INSERT INTO evaluation VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def rows(self, run: Run) -> list[Row]:

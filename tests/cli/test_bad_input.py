@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 import evonas
-from cli.helpers import run_here, run_process
+from cli.helpers import COMMAND, run_here, run_process
 
 DEVICE = "memory_bandwidth = 1e9\nlayer_overhead = 1e-6\n[mac_per_second]\n16 = 1e9\n"
 RUN_FILE = "problem = 'digits'\nobjectives = ['accuracy', 'size']\n"
@@ -356,3 +358,22 @@ def test_a_problem_that_always_fails_ends_with_an_empty_front(
     assert code == 1
     assert "3 evaluations, space exhausted, 3 failed; front of 0" in out
     assert "Traceback" not in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on the size of files are POSIX")
+@pytest.mark.parametrize("largest", [10_000, 60_000])
+def test_a_file_that_cannot_grow_ends_the_search_in_one_line(tmp_path: Path, largest: int) -> None:
+    """The run's database when it is made, and when it is added to."""
+    import resource
+
+    done = subprocess.run(
+        [*COMMAND, "search", "synthetic-40", "--sampler", "random", "--budget", "200", "--no-figures", "--out", "run"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest)),
+    )
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
